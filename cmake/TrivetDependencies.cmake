@@ -1,0 +1,25 @@
+# Every library from outside. tools/packages.sh lists the Debian packages that they come from.
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(SQLite3 REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(ZLIB REQUIRED)
+
+# oneDNN's own CMake package demands OpenCL headers, so it is found by hand.
+find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+add_library(trivet_dnnl INTERFACE)
+target_include_directories(trivet_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
+target_link_libraries(trivet_dnnl INTERFACE ${DNNL_LIBRARY})
+
+if(TRIVET_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(TRIVET_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

@@ -1,0 +1,34 @@
+// A set of images in memory, with or without labels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "trivet/data/config.h"
+
+namespace trivet {
+
+struct ImageData {
+  std::int64_t count = 0;
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::int64_t channels = 0;
+  std::vector<std::uint8_t> pixels;  // (count, height, width, channels)
+  std::vector<std::int32_t> labels;  // (count), each in [0, classes); empty without labels
+  std::int64_t classes = 0;          // the largest label + 1; 0 without labels
+  // SHA-256 of the content of the image file followed by that of the label file, both uncompressed: the same for
+  // plain and gzip files, and what `zcat images labels | sha256sum` prints.
+  std::string digest;
+
+  std::size_t sample_elements() const { return static_cast<std::size_t>(height * width * channels); }
+  const std::uint8_t* sample(std::int64_t i) const {
+    return pixels.data() + static_cast<std::size_t>(i) * sample_elements();
+  }
+};
+
+// Errors as read_idx_images and read_idx_labels; Error(data) also if the two files differ in their number of samples.
+ImageData load_images(const IdxSource& source);
+
+}  // namespace trivet

@@ -1,0 +1,54 @@
+// Devices: where plans run. The CPU is linked in; others will be opened as plug-ins behind this same interface, so
+// graph, passes, training and data have no code that depends on which it is.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "trivet/plan/target.h"
+
+namespace trivet {
+
+// Memory on a device; freed when destroyed.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual std::byte* data() const = 0;  // an address of the device, not always one of the host
+  virtual std::size_t size() const = 0;
+};
+
+// An order of execution on a device: what is put on a stream runs after what was put on it before.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual void synchronize() = 0;  // returns when all that was put on it has run
+  virtual void* handle() const = 0;
+};
+
+class Device : public Target {
+ public:
+  virtual std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) const = 0;  // Error(memory) if there is not enough
+  virtual std::unique_ptr<Stream> make_stream() const = 0;
+  virtual void upload(std::byte* device, const void* host, std::size_t bytes, Stream& stream) const = 0;
+  virtual void download(void* host, const std::byte* device, std::size_t bytes, Stream& stream) const = 0;
+  virtual std::size_t memory_bytes() const = 0;  // what a program may use at most
+  // The host's address of device memory where the two share it, else null. Lets a reader stream without a copy.
+  virtual const std::byte* host_address(const std::byte* device) const = 0;
+  // Measured once on a machine, then read from the user's cache folder.
+  virtual Ceilings ceilings() const = 0;
+};
+
+struct DeviceOptions {
+  int threads = 0;                 // 0: one for each core that this process may use
+  std::optional<std::string> isa;  // "baseline", "avx2", "avx512"; none: the best that the processor has
+};
+
+// `name`: "cpu". Error(usage) if there is no such device, with the reason.
+std::shared_ptr<const Device> open_device(const std::string& name, const DeviceOptions& options = {});
+
+// Cores that this process may run on.
+int available_cores();
+
+}  // namespace trivet

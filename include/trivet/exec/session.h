@@ -1,0 +1,86 @@
+// Running plans: an arena with its parameters, and sessions on it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trivet/exec/device.h"
+#include "trivet/plan/plan.h"
+
+namespace trivet {
+
+// One allocation for the states, the constants of some plans, and the transient memory that these plans use one after
+// the other:  [states | constants of plan 0 | constants of plan 1 | ... | transient].
+class Arena {
+ public:
+  Arena(std::shared_ptr<const Device> device, StateLayout states, std::vector<std::shared_ptr<const Plan>> plans);
+
+  // What the constructor will allocate, to the byte.
+  static std::size_t planned_bytes(const StateLayout& states, const std::vector<std::shared_ptr<const Plan>>& plans);
+
+  std::size_t bytes() const { return memory_->size(); }
+  const Device& device() const { return *device_; }
+  const StateLayout& states() const { return states_; }
+  Stream& stream() const { return *stream_; }
+
+  // All states as their Init says.
+  void initialize(std::uint64_t seed);
+  void set_state(const std::string& name, const Tensor& value);     // Error(graph): unknown name, other type
+  void set_state(const std::string& name, const TensorType& type, const void* host);
+  Tensor get_state(const std::string& name) const;
+  std::byte* state_address(const std::string& name) const;
+
+ private:
+  friend class Session;
+  std::byte* region(Region region, const Plan& plan) const;
+
+  std::shared_ptr<const Device> device_;
+  StateLayout states_;
+  std::vector<std::shared_ptr<const Plan>> plans_;
+  std::vector<std::size_t> constant_offsets_;
+  std::size_t transient_offset_ = 0;
+  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<DeviceMemory> memory_;
+};
+
+// A plan ready to run on an arena that was made for it. Runs allocate nothing.
+class Session {
+ public:
+#ifdef NDEBUG
+  static constexpr bool kPoisonByDefault = false;
+#else
+  static constexpr bool kPoisonByDefault = true;
+#endif
+  // `poison`: fill a buffer with NaN when its lifetime ends, so that a step which reads too late shows (CPU only).
+  Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan, bool poison = kPoisonByDefault);
+
+  const Plan& plan() const { return *plan_; }
+  // Copies `bytes` of the host to an input; must be all of it. Inputs must be set again before each run, because their
+  // memory is used for other values once they were read.
+  void set_input(const std::string& name, const void* data, std::size_t bytes);
+  void run();
+  // Copies an output to the host after run(); waits for it.
+  Tensor output(const std::string& name) const;
+  float scalar(const std::string& name) const;  // an f32 output of one element
+  void read_output(const std::string& name, void* data, std::size_t bytes) const;
+
+ private:
+  struct Launch {
+    const PlannedStep* step;
+    std::vector<kernels::View> in;
+    std::vector<kernels::View> out;
+    void* workspace;
+  };
+  kernels::View view(int value) const;
+  void poison_after(int step) const;
+  const PlannedValue& named(const std::map<std::string, int>& names, const std::string& name, const char* what) const;
+
+  std::shared_ptr<Arena> arena_;
+  std::shared_ptr<const Plan> plan_;
+  std::vector<Launch> launches_;
+  bool poison_;
+};
+
+}  // namespace trivet

@@ -1,0 +1,30 @@
+// Rewrites graph -> graph. Each keeps the meaning: names and types of inputs, states and outputs stay.
+#pragma once
+
+#include <functional>
+
+#include "trivet/graph/graph.h"
+
+namespace trivet {
+
+// Computes a graph without inputs and states; passes stand below the devices, so the caller brings one.
+using Evaluate = std::function<std::vector<Tensor>(const Graph&)>;
+
+// Nodes whose inputs are all constants become constants, if the result has at most kLargestFold bytes.
+Graph fold_constants(const Graph& graph, const Evaluate& evaluate);
+inline constexpr std::size_t kLargestFold = 1 << 20;
+
+// Nodes with the same op, inputs and attributes become one. (Random ops carry their own number as an attribute.)
+Graph merge_common(const Graph& graph);
+
+// Nodes that no output and no update needs are dropped; inputs and states stay, since callers bind them by name.
+Graph drop_dead(const Graph& graph);
+
+// linear or conv2d, then a bias of its own, then relu: one node.
+// cross_entropy with its backward: one softmax_cross_entropy, which may write the gradient over the logits.
+Graph fuse(const Graph& graph);
+
+// All of the above, in the order that lets each feed the next.
+Graph optimize(const Graph& graph, const Evaluate& evaluate);
+
+}  // namespace trivet

@@ -1,0 +1,73 @@
+// All plans that a training run needs, compiled before anything runs, and what they say about memory and time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trivet/exec/device.h"
+#include "trivet/exec/session.h"
+#include "trivet/train/graphs.h"
+
+namespace trivet {
+
+struct SampleCounts {
+  std::int64_t train = 0;
+  std::int64_t validation = 0;
+  std::int64_t test = 0;
+};
+
+using PlanPtr = std::shared_ptr<const Plan>;
+
+// Plans by their number of samples: the last batch of an epoch is usually smaller.
+struct TrainPlans {
+  StateLayout states{64};
+  std::map<std::int64_t, PlanPtr> step;        // empty if gradients are accumulated
+  std::map<std::int64_t, PlanPtr> accumulate;  // empty if not
+  PlanPtr apply;                               // with accumulate
+  std::map<std::int64_t, PlanPtr> evaluate;
+  std::string graph_hash;  // of the main training graph: what a checkpoint belongs to
+
+  std::vector<PlanPtr> all() const;
+  // The plan over a full batch (or micro-batch): what `trivet plan` shows.
+  const Plan& main() const;
+  std::size_t arena_bytes() const { return Arena::planned_bytes(states, all()); }
+};
+
+// Samples of each pass when `samples` are cut into pieces of `piece`: full pieces, then the rest.
+std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece);
+
+// Runs every plan through the passes and compiles it for the device.
+TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts, const Device& device);
+
+// One graph through the passes and the compiler; its states are added to the layout.
+PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device);
+
+// Memory of a whole run by what it is for, to the byte for what is planned.
+struct MemoryReport {
+  BytesByClass arena{};        // at the peak of the plan with the largest transient part
+  std::size_t constants = 0;
+  std::size_t fragmentation = 0;  // between buffers at the peak
+  std::size_t arena_total = 0;    // sum of the above = what the run allocates for its arena
+  std::size_t data_set = 0;
+  std::size_t loader = 0;
+  std::size_t program = 0;     // code, libraries, threads: measured in this process, plus kProgramAllowance
+  std::size_t total() const { return arena_total + data_set + loader + program; }
+};
+
+// For the log, records and the system's buffers, which nobody plans.
+inline constexpr std::size_t kProgramAllowance = std::size_t{48} << 20;
+
+MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, std::size_t data_set,
+                           std::size_t loader);
+
+// Resident bytes of this process now / at its highest (VmRSS, VmHWM of /proc/self/status).
+std::size_t resident_bytes();
+std::size_t peak_resident_bytes();
+
+// Operations with FLOPs, bytes and predicted time; memory by class; predicted step time.
+std::string describe_plan(const Plan& plan, const MemoryReport& memory, const Ceilings& ceilings, std::int64_t samples);
+
+}  // namespace trivet

@@ -1,0 +1,53 @@
+#include <omp.h>
+
+#include "trivet/kernels/cpu.h"
+
+namespace trivet::kernels::cpu {
+
+const char* isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::baseline:
+      return "baseline";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+#if defined(__x86_64__)
+
+namespace {
+
+// The features of the psABI's levels x86-64-v3 and x86-64-v4, which the vector kernels are compiled for.
+bool has_v3() {
+  return __builtin_cpu_supports("avx") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("movbe");
+}
+
+bool has_v4() {
+  return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+}  // namespace
+
+Isa best_isa() {
+  static const Isa best = [] {
+    __builtin_cpu_init();
+    return has_v4() ? Isa::avx512 : has_v3() ? Isa::avx2 : Isa::baseline;
+  }();
+  return best;
+}
+
+#else
+
+Isa best_isa() { return Isa::baseline; }
+
+#endif
+
+void set_threads(int threads) { omp_set_num_threads(threads < 1 ? 1 : threads); }
+
+}  // namespace trivet::kernels::cpu

@@ -1,0 +1,31 @@
+// How the CPU's kernels share work: fixed pieces, so that results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+
+namespace trivet::kernels::cpu::TRIVET_ISA {
+
+// Below this many elements a parallel region costs more than it saves (measured: 1.7 us against 1.2 us serial).
+inline constexpr std::int64_t kSerialElements = 16 * 1024;
+
+// Calls f(begin, end) for consecutive pieces of [0, n) of `grain` items (the last may be shorter). The pieces do not
+// depend on `threads`: a sum over one piece has the same bits on any number of threads.
+// `work` is the number of elements touched in all; below kSerialElements everything runs on the calling thread.
+template <class F>
+inline void parallel_pieces(std::int64_t n, std::int64_t grain, std::int64_t work, int threads, const F& f) {
+  const std::int64_t pieces = (n + grain - 1) / grain;
+  if (threads <= 1 || pieces <= 1 || work < kSerialElements) {
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      const std::int64_t begin = p * grain;
+      f(begin, begin + grain < n ? begin + grain : n);
+    }
+    return;
+  }
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (std::int64_t p = 0; p < pieces; ++p) {
+    const std::int64_t begin = p * grain;
+    f(begin, begin + grain < n ? begin + grain : n);
+  }
+}
+
+}  // namespace trivet::kernels::cpu::TRIVET_ISA

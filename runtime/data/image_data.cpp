@@ -1,0 +1,45 @@
+#include "trivet/data/image_data.h"
+
+#include "trivet/base/error.h"
+#include "trivet/base/hash.h"
+#include "trivet/formats/idx.h"
+
+namespace trivet {
+namespace {
+
+void update(Sha256& digest, const IdxArray& array) {
+  digest.update(idx_header(array.shape));
+  digest.update(std::as_bytes(std::span(array.bytes)));
+}
+
+void load_labels(const IdxSource& source, Sha256& digest, ImageData& data) {
+  const IdxArray labels = read_idx_labels(source.labels);
+  if (labels.shape[0] != data.count) {
+    throw Error(ErrorCode::data,
+                fmt::format("{} holds {} images, {} holds {} labels, expected as many", source.images.string(),
+                            data.count, source.labels.string(), labels.shape[0]),
+                "give the two files of the same set");
+  }
+  update(digest, labels);
+  data.labels.assign(labels.bytes.begin(), labels.bytes.end());
+  data.classes = std::int64_t{*std::max_element(data.labels.begin(), data.labels.end())} + 1;
+}
+
+}  // namespace
+
+ImageData load_images(const IdxSource& source) {
+  IdxArray images = read_idx_images(source.images);
+  Sha256 digest;
+  update(digest, images);
+  ImageData data;
+  data.count = images.shape[0];
+  data.height = images.shape[1];
+  data.width = images.shape[2];
+  data.channels = images.shape.size() == 4 ? images.shape[3] : 1;
+  data.pixels = std::move(images.bytes);
+  if (!source.labels.empty()) load_labels(source, digest, data);
+  data.digest = digest.hex();
+  return data;
+}
+
+}  // namespace trivet

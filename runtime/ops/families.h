@@ -1,0 +1,21 @@
+// One function for each file of op declarations; registry.cpp gathers them.
+#pragma once
+
+#include <vector>
+
+#include "trivet/graph/op.h"
+
+namespace trivet {
+
+std::vector<OpDef> elementwise_ops();
+std::vector<OpDef> reduction_ops();
+std::vector<OpDef> shape_ops();
+std::vector<OpDef> matrix_ops();
+std::vector<OpDef> convolution_ops();
+std::vector<OpDef> pooling_ops();
+std::vector<OpDef> normalization_ops();
+std::vector<OpDef> loss_ops();
+std::vector<OpDef> random_ops();
+std::vector<OpDef> optimizer_ops();
+
+}  // namespace trivet

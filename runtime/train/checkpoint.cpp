@@ -1,0 +1,267 @@
+#include "trivet/train/checkpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "trivet/base/error.h"
+#include "trivet/base/file.h"
+#include "trivet/base/hash.h"
+#include "trivet/formats/safetensors.h"
+#include "trivet/models/config_json.h"
+
+namespace trivet {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kFormat = 1;
+constexpr std::size_t kLargestState = 16 << 20;
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr std::string_view kPrefix = "step-";
+
+bool belongs_to_model(const StateLayout::Slot& slot) { return slot.value.memory == MemoryClass::parameters; }
+// Accumulated gradients are zero between optimizer steps, which is when checkpoints are written.
+bool belongs_to_optimizer(const StateLayout::Slot& slot) { return slot.value.memory == MemoryClass::optimizer; }
+
+std::string write_states(const fs::path& path, const Arena& arena, bool (*wanted)(const StateLayout::Slot&)) {
+  std::vector<TensorRef> refs;
+  std::vector<Tensor> copies;  // for devices whose memory the host cannot read
+  copies.reserve(arena.states().slots().size());
+  for (const StateLayout::Slot& slot : arena.states().slots()) {
+    if (!wanted(slot)) continue;
+    const std::byte* address = arena.device().host_address(arena.state_address(slot.value.name));
+    if (!address) {
+      copies.push_back(arena.get_state(slot.value.name));
+      address = copies.back().data.data();
+    }
+    refs.push_back({slot.value.name, slot.value.type, address});
+  }
+  return write_safetensors(path, refs, {{"format", "trivet"}});
+}
+
+json sums_json(const MetricSums& s) {
+  return {{"loss", s.loss}, {"correct", s.correct}, {"top_k", s.top_k}, {"samples", s.samples}};
+}
+
+MetricSums sums_from(const json& j) { return {j.at("loss"), j.at("correct"), j.at("top_k"), j.at("samples")}; }
+
+json to_json(const TrainState& s) {
+  return {{"format", kFormat},
+          {"step", s.step},
+          {"epoch", s.epoch},
+          {"batch", s.batch},
+          {"sums", sums_json(s.sums)},
+          {"last", sums_json(s.last)},
+          {"seed", s.seed},
+          {"graph_hash", s.graph_hash},
+          {"target", s.target},
+          {"data_digest", s.data_digest},
+          {"best", s.best ? json(*s.best) : json(nullptr)},
+          {"best_step", s.best_step},
+          {"seconds", s.seconds},
+          {"metrics_bytes", s.metrics_bytes},
+          {"model", s.task.model},
+          {"sample_shape", s.task.sample_shape},
+          {"normalization", s.normalization}};
+}
+
+TrainState from_json(const json& j) {
+  TrainState s;
+  j.at("step").get_to(s.step);
+  j.at("epoch").get_to(s.epoch);
+  j.at("batch").get_to(s.batch);
+  s.sums = sums_from(j.at("sums"));
+  s.last = sums_from(j.at("last"));
+  j.at("seed").get_to(s.seed);
+  j.at("graph_hash").get_to(s.graph_hash);
+  j.at("target").get_to(s.target);
+  j.at("data_digest").get_to(s.data_digest);
+  if (!j.at("best").is_null()) s.best = j.at("best").get<double>();
+  j.at("best_step").get_to(s.best_step);
+  j.at("seconds").get_to(s.seconds);
+  j.at("metrics_bytes").get_to(s.metrics_bytes);
+  j.at("model").get_to(s.task.model);
+  j.at("sample_shape").get_to(s.task.sample_shape);
+  s.task.seed = s.seed;
+  j.at("normalization").get_to(s.normalization);
+  return s;
+}
+
+// Renames a folder, also over one of the same name: the two change places in one act, and the old one goes.
+void put_in_place(const fs::path& temporary, const fs::path& target) {
+  if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE) == 0) return;
+  if (errno == EEXIST && ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    fs::remove_all(temporary);
+    return;
+  }
+  if (errno != EINVAL) throw fs::filesystem_error("rename", temporary, target, std::error_code(errno, std::generic_category()));
+  // A file system without exchange: the older checkpoint covers the moment in between.
+  fs::path old = temporary;
+  old += ".old";
+  if (fs::exists(target)) fs::rename(target, old);
+  fs::rename(temporary, target);
+  fs::remove_all(old);
+}
+
+// The text that state.json's own digest covers.
+std::string digest_of(json j) {
+  j.erase("sha256");
+  return sha256_hex(j.dump());
+}
+
+[[noreturn]] void damaged(const fs::path& path, const std::string& what) {
+  throw Error(ErrorCode::checkpoint, fmt::format("{}: {}", path.string(), what));
+}
+
+json read_verified(const fs::path& directory) {
+  const fs::path path = directory / "state.json";
+  json j = json::parse(read_file(path, kLargestState), nullptr, false);
+  if (!j.is_object()) damaged(path, "is not a JSON object: truncated or damaged");
+  if (j.value("format", json(0)) != json(kFormat)) {
+    damaged(path, fmt::format("has format {}, this program reads format {}", j.value("format", json(0)).dump(), kFormat));
+  }
+  if (j.value("sha256", json()) != json(digest_of(j))) damaged(path, "does not match its own SHA-256: damaged");
+  for (const char* name : {kModelFile, kOptimizerFile}) {
+    const std::string expected = j.at("files").at(name).at("sha256").get<std::string>();
+    const auto bytes = j.at("files").at(name).at("bytes").get<std::uintmax_t>();
+    const fs::path file = directory / name;
+    std::error_code error;
+    const std::uintmax_t found = fs::file_size(file, error);
+    if (error) damaged(file, error.message());
+    if (found != bytes) damaged(file, fmt::format("has {} bytes, expected {}: truncated", found, bytes));
+    if (sha256_file(file) != expected) damaged(file, "does not match its SHA-256: damaged");
+  }
+  return j;
+}
+
+}  // namespace
+
+void CheckpointFolder::prepare() const {
+  std::error_code error;
+  fs::create_directories(directory_, error);
+  if (error) throw Error(ErrorCode::io, fmt::format("cannot make the folder {}: {}", directory_.string(), error.message()));
+  for (const auto& entry : fs::directory_iterator(directory_)) {
+    if (entry.path().filename().string().starts_with(".")) fs::remove_all(entry.path(), error);
+  }
+}
+
+std::filesystem::path CheckpointFolder::path(std::int64_t step) const {
+  return directory_ / fmt::format("{}{:09}", kPrefix, step);
+}
+
+void CheckpointFolder::save(const Arena& arena, const TrainState& state) const {
+  const fs::path target = path(state.step);
+  const fs::path temporary = directory_ / fmt::format(".writing-{}-{}", state.step, ::getpid());
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  try {
+    fs::create_directory(temporary);
+    json j = to_json(state);
+    const auto add_file = [&](const char* name, bool (*wanted)(const StateLayout::Slot&)) {
+      const std::string digest = write_states(temporary / name, arena, wanted);
+      j["files"][name] = {{"sha256", digest}, {"bytes", fs::file_size(temporary / name)}};
+    };
+    add_file(kModelFile, belongs_to_model);
+    add_file(kOptimizerFile, belongs_to_optimizer);
+    j["sha256"] = digest_of(j);
+    write_file_atomic(temporary / "state.json", j.dump(1) + "\n");
+    put_in_place(temporary, target);
+    sync_directory(directory_);
+  } catch (const fs::filesystem_error& e) {
+    fs::remove_all(temporary, ignored);
+    throw Error(ErrorCode::io, fmt::format("cannot write checkpoint {}: {}", target.string(), e.code().message()));
+  } catch (Error& e) {
+    fs::remove_all(temporary, ignored);
+    throw e.add_context(fmt::format("writing checkpoint {}", target.string()));
+  }
+}
+
+std::vector<std::int64_t> CheckpointFolder::steps() const {
+  std::vector<std::int64_t> found;
+  if (!fs::is_directory(directory_)) return found;
+  for (const auto& entry : fs::directory_iterator(directory_)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix)) continue;
+    std::int64_t step = 0;
+    const char* end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+    if (error == std::errc() && stop == end) found.push_back(step);
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+TrainState CheckpointFolder::load_state(std::int64_t step) const {
+  try {
+    TrainState state = from_json(read_verified(path(step)));
+    if (state.step != step) damaged(path(step), fmt::format("holds step {}", state.step));
+    return state;
+  } catch (const json::exception& e) {
+    damaged(path(step) / "state.json", e.what());
+  }
+}
+
+void CheckpointFolder::load_tensors(std::int64_t step, Arena& arena, bool optimizer) const {
+  const auto load = [&](const char* name, bool (*wanted)(const StateLayout::Slot&)) {
+    const SafetensorsFile file(path(step) / name);
+    std::size_t used = 0;
+    for (const StateLayout::Slot& slot : arena.states().slots()) {
+      if (!wanted(slot)) continue;
+      const TensorBytes& tensor = file.tensor(slot.value.name);
+      if (tensor.type != slot.value.type) {
+        damaged(path(step) / name, fmt::format("'{}' is {}, expected {}", slot.value.name, to_string(tensor.type), to_string(slot.value.type)));
+      }
+      arena.set_state(slot.value.name, tensor.type, tensor.bytes.data());
+      ++used;
+    }
+    if (used != file.tensors().size()) {
+      damaged(path(step) / name, fmt::format("has {} tensors, the model has {}", file.tensors().size(), used));
+    }
+  };
+  load(kModelFile, belongs_to_model);
+  if (optimizer) load(kOptimizerFile, belongs_to_optimizer);
+}
+
+void CheckpointFolder::prune(std::int64_t keep_last, std::int64_t best_step) const {
+  std::vector<std::int64_t> all = steps();
+  const std::size_t keep = std::min(all.size(), static_cast<std::size_t>(keep_last));
+  all.resize(all.size() - keep);
+  for (const std::int64_t step : all) {
+    if (step == best_step) continue;
+    const fs::path doomed = directory_ / fmt::format(".removing-{}", step);
+    std::error_code error;
+    fs::rename(path(step), doomed, error);
+    fs::remove_all(doomed, error);
+  }
+}
+
+void CheckpointFolder::set_aside(std::int64_t step) const {
+  fs::path aside = path(step);
+  aside += ".damaged";
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(path(step), aside, error);
+}
+
+NewestCheckpoint newest_checkpoint(const CheckpointFolder& folder) {
+  NewestCheckpoint result;
+  const std::vector<std::int64_t> steps = folder.steps();
+  for (auto it = steps.rbegin(); it != steps.rend(); ++it) {
+    try {
+      result.found = folder.load_state(*it);
+      return result;
+    } catch (const Error& e) {
+      result.damaged.emplace_back(*it, e.what());
+    }
+  }
+  return result;
+}
+
+}  // namespace trivet

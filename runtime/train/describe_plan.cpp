@@ -1,0 +1,58 @@
+#include <fmt/format.h>
+
+#include "trivet/base/table.h"
+#include "trivet/base/text.h"
+#include "trivet/train/plans.h"
+
+namespace trivet {
+namespace {
+
+std::string steps_table(const Plan& plan, const Ceilings& ceilings) {
+  Table table({"#", "node", "op", "output", "FLOPs", "bytes", "predicted"});
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    const PlannedStep& step = plan.steps[i];
+    const std::string output =
+        step.outputs.empty() ? "" : to_string(plan.values[static_cast<std::size_t>(step.outputs[0])].type);
+    table.add_row({fmt::format("{}", i), step.node, step.op, output, format_count(step.flops),
+                   format_bytes(static_cast<std::uint64_t>(step.bytes)), format_seconds(Plan::seconds(step, ceilings))});
+  }
+  return table.str();
+}
+
+std::string exact(std::size_t bytes) { return fmt::format("{}", bytes); }
+
+std::string memory_table(const MemoryReport& memory) {
+  Table table({"memory at the peak", "", "bytes"});
+  const auto row = [&](const std::string& what, std::size_t bytes) {
+    table.add_row({what, format_bytes(bytes), exact(bytes)});
+  };
+  for (int c = 0; c < kMemoryClasses; ++c) {
+    row(fmt::format("  {}", memory_class_name(static_cast<MemoryClass>(c))), memory.arena[static_cast<std::size_t>(c)]);
+  }
+  if (memory.constants > 0) row("  constants", memory.constants);
+  if (memory.fragmentation > 0) row("  between buffers", memory.fragmentation);
+  row("arena", memory.arena_total);
+  row("data set", memory.data_set);
+  row("batches prepared ahead", memory.loader);
+  row("program and libraries, at most", memory.program);
+  row("total, at most", memory.total());
+  return table.str();
+}
+
+}  // namespace
+
+std::string describe_plan(const Plan& plan, const MemoryReport& memory, const Ceilings& c, std::int64_t samples) {
+  std::string text = fmt::format("plan {} on {}\n\n", plan.name, plan.target);
+  text += steps_table(plan, c) + "\n" + memory_table(memory) + "\n";
+  const double seconds = plan.seconds(c);
+  text += fmt::format("one step: {} operations, {}FLOP, {} moved\n", plan.steps.size(), format_count(plan.flops()),
+                      format_bytes(static_cast<std::uint64_t>(plan.bytes())));
+  text += fmt::format(
+      "predicted: {} a step, {:.0f} samples/s, from measured ceilings (matrix products {}FLOP/s, other arithmetic "
+      "{}FLOP/s, memory {:.1f} GB/s, caches {:.1f} GB/s, launch {})\n",
+      format_seconds(seconds), static_cast<double>(samples) / seconds, format_count(c.matrix_flops),
+      format_count(c.vector_flops), c.memory_bytes / 1e9, c.cache_bytes / 1e9, format_seconds(c.launch_seconds));
+  return text;
+}
+
+}  // namespace trivet

@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "trivet/base/table.h"
+#include "trivet/base/text.h"
+#include "trivet/train/plans.h"
+
+namespace trivet {
+namespace {
+
+// A line "VmHWM:     1234 kB" of /proc/self/status; 0 where there is none.
+std::size_t status_bytes(const std::string& key) {
+  std::ifstream file("/proc/self/status");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::size_t resident_bytes() { return status_bytes("VmRSS:"); }
+std::size_t peak_resident_bytes() { return status_bytes("VmHWM:"); }
+
+MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, std::size_t data_set,
+                           std::size_t loader) {
+  MemoryReport report;
+  report.arena = states.bytes_by_class();
+  const Plan* largest = plans.front().get();
+  for (const PlanPtr& plan : plans) {
+    report.constants += plan->constant_bytes;
+    if (plan->transient_bytes > largest->transient_bytes) largest = plan.get();
+  }
+  for (std::size_t c = 0; c < report.arena.size(); ++c) report.arena[c] += largest->peak_by_class[c];
+  report.fragmentation = largest->transient_bytes - largest->peak_live;
+  report.arena_total = Arena::planned_bytes(states, plans);
+  report.data_set = data_set;
+  report.loader = loader;
+  // The data set may be resident already; the arena is not.
+  const std::size_t resident = resident_bytes();
+  report.program = (resident > data_set ? resident - data_set : resident) + kProgramAllowance;
+  return report;
+}
+
+}  // namespace trivet

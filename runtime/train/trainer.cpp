@@ -1,0 +1,407 @@
+#include "trivet/train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "trivet/base/error.h"
+#include "trivet/base/file.h"
+#include "trivet/base/text.h"
+#include "trivet/train/schedule.h"
+
+namespace trivet {
+namespace {
+
+using nlohmann::json;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// A compiled pass with what it wants to be fed.
+struct Pass {
+  Session session;
+  bool wants_sample;
+  bool wants_step;
+  bool has_top_k;
+
+  Pass(std::shared_ptr<Arena> arena, const PlanPtr& plan)
+      : session(std::move(arena), plan),
+        wants_sample(plan->inputs.contains("sample")),
+        wants_step(plan->inputs.contains("step")),
+        has_top_k(plan->outputs.contains("top_k")) {}
+
+  template <class T>
+  void set(const std::string& name, std::span<const T> values) {
+    session.set_input(name, values.data(), values.size_bytes());
+  }
+  template <class T>
+  void set_scalar(const std::string& name, T value) {
+    session.set_input(name, &value, sizeof value);
+  }
+  void add_sums(MetricSums& sums, std::int64_t samples) {
+    sums.loss += static_cast<double>(session.scalar("loss"));
+    sums.correct += static_cast<double>(session.scalar("correct"));
+    if (has_top_k) sums.top_k += static_cast<double>(session.scalar("top_k"));
+    sums.samples += samples;
+  }
+};
+
+using Passes = std::map<std::int64_t, std::unique_ptr<Pass>>;
+
+Passes make_passes(const std::shared_ptr<Arena>& arena, const std::map<std::int64_t, PlanPtr>& plans) {
+  Passes passes;
+  for (const auto& [samples, plan] : plans) passes[samples] = std::make_unique<Pass>(arena, plan);
+  return passes;
+}
+
+json metrics_json(const Metrics& m, std::int64_t top_k) {
+  json j = {{"loss", m.loss}, {"accuracy", m.accuracy}, {"samples", m.samples}};
+  if (top_k > 1) j[fmt::format("top_{}", top_k)] = m.top_k;
+  return j;
+}
+
+std::string metrics_text(const char* what, const Metrics& m, std::int64_t top_k) {
+  std::string text = fmt::format("{} loss {:.4f}, accuracy {:.2f} %", what, m.loss, 100 * m.accuracy);
+  if (top_k > 1) text += fmt::format(", top-{} {:.2f} %", top_k, 100 * m.top_k);
+  return text;
+}
+
+std::vector<std::int64_t> all_indices(std::int64_t n) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  return order;
+}
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(TrainJob j, std::shared_ptr<const Device> d, fs::path dir, RunLog& l)
+      : job(std::move(j)), device(std::move(d)), directory(std::move(dir)), log(l), data(TrainData::load(job)),
+        plan(plan_job(job, data, *device)), folder(directory / "checkpoints") {
+    batches = batch_count(data.counts().train, job.train.batch);
+    total_steps = batches * job.train.epochs;
+    log_every = std::max<std::int64_t>(1, batches / 50);
+  }
+
+  TrainJob job;
+  std::shared_ptr<const Device> device;
+  fs::path directory;
+  RunLog& log;
+  TrainData data;
+  TrainPlan plan;
+  CheckpointFolder folder;
+  std::int64_t batches = 0;  // of an epoch
+  std::int64_t total_steps = 0;
+  std::int64_t log_every = 1;
+
+  std::shared_ptr<Arena> arena;
+  Passes step_passes, accumulate_passes, evaluate_passes;
+  std::unique_ptr<Pass> apply_pass;
+  TrainState state;
+  double began = 0;         // when this attempt began, less the seconds of those before
+  double progress_at = 0;   // when progress was last told
+
+  TrainResult run(const std::atomic<bool>& stop, bool resume);
+  void prepare();
+  void start_fresh();
+  void resume_from_newest();
+  bool train_epoch(Loader& loader, const std::atomic<bool>& stop);
+  void optimizer_step(const Batch& batch);
+  void feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count);
+  void after_step(double loss, double lr, std::optional<double> grad_norm);
+  std::optional<MetricSums> evaluate(const ImageData& images, std::vector<std::int64_t> order, const std::atomic<bool>* stop);
+  void finish_epoch(const std::optional<Metrics>& validation, double seconds);
+  void save();
+  TrainResult finish();
+  void tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total, double phase_began,
+            std::int64_t samples_before, std::optional<double> loss);
+  bool interrupted(const std::atomic<bool>& stop);
+};
+
+void Trainer::Impl::prepare() {
+  folder.prepare();
+  arena = std::make_shared<Arena>(device, plan.plans.states, plan.plans.all());
+  step_passes = make_passes(arena, plan.plans.step);
+  accumulate_passes = make_passes(arena, plan.plans.accumulate);
+  evaluate_passes = make_passes(arena, plan.plans.evaluate);
+  if (plan.plans.apply) apply_pass = std::make_unique<Pass>(arena, plan.plans.apply);
+}
+
+void Trainer::Impl::start_fresh() {
+  state = TrainState{};
+  state.seed = job.seed;
+  state.graph_hash = plan.plans.graph_hash;
+  state.target = device->description();
+  state.data_digest = data.digest();
+  state.task = plan.task;
+  state.normalization = data.normalization;
+  arena->initialize(job.seed);
+  log.cut_metrics(0);
+}
+
+void Trainer::Impl::resume_from_newest() {
+  NewestCheckpoint newest = newest_checkpoint(folder);
+  for (const auto& [step, reason] : newest.damaged) {
+    log.warn(fmt::format("checkpoint {} is damaged and not used: {}", step, reason));
+    folder.set_aside(step);
+  }
+  if (!newest.found) {
+    log.line("no checkpoint to go on from: starting at the beginning");
+    start_fresh();
+    return;
+  }
+  state = std::move(*newest.found);
+  const fs::path path = folder.path(state.step);
+  if (state.graph_hash != plan.plans.graph_hash) {
+    throw Error(ErrorCode::checkpoint, fmt::format("{} belongs to another model or other training settings", path.string()),
+                "resume with the job file of the run, or start a new run");
+  }
+  if (state.data_digest != data.digest()) {
+    throw Error(ErrorCode::checkpoint, fmt::format("{} was trained on other data: the files have changed since", path.string()),
+                "bring the data of the run back, or start a new run");
+  }
+  if (state.target != device->description()) {
+    log.warn(fmt::format("the checkpoint was made on '{}', this is '{}': results may differ in their last bits", state.target, device->description()));
+    state.target = device->description();
+  }
+  arena->initialize(job.seed);  // accumulated gradients start at zero
+  folder.load_tensors(state.step, *arena, true);
+  log.cut_metrics(state.metrics_bytes);
+  log.line(fmt::format("going on from checkpoint {}: epoch {}, batch {}", state.step, state.epoch + 1, state.batch));
+}
+
+void Trainer::Impl::feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count) {
+  const auto begin = static_cast<std::size_t>(first);
+  const auto n = static_cast<std::size_t>(count);
+  const std::size_t elements = data.train.sample_elements();
+  pass.set("x", batch.x.subspan(begin * elements, n * elements));
+  pass.set("y", batch.y.subspan(begin, n));
+  if (pass.wants_sample) pass.set("sample", batch.sample.subspan(begin, n));
+}
+
+void Trainer::Impl::optimizer_step(const Batch& batch) {
+  const double lr = learning_rate(job.train.optimizer, job.train.schedule, state.step, total_steps, batches);
+  const float inv_count = 1.0F / static_cast<float>(batch.count);
+  const std::int64_t number = state.step + 1;
+  const auto set_step = [&](Pass& pass) {
+    if (pass.wants_step) pass.set_scalar("step", number);
+  };
+  MetricSums sums;
+  Pass* updater = apply_pass.get();
+  if (updater) {
+    std::int64_t first = 0;
+    for (const std::int64_t count : pieces(batch.count, job.train.micro_batch)) {
+      Pass& pass = *accumulate_passes.at(count);
+      feed(pass, batch, first, count);
+      pass.set_scalar("inv_count", inv_count);
+      set_step(pass);
+      pass.session.run();
+      pass.add_sums(sums, count);
+      first += count;
+    }
+  } else {
+    updater = step_passes.at(batch.count).get();
+    feed(*updater, batch, 0, batch.count);
+    updater->set_scalar("inv_count", inv_count);
+  }
+  updater->set_scalar("lr", static_cast<float>(lr));
+  set_step(*updater);
+  updater->session.run();
+  if (!apply_pass) updater->add_sums(sums, batch.count);
+
+  state.sums.loss += sums.loss;
+  state.sums.correct += sums.correct;
+  state.sums.top_k += sums.top_k;
+  state.sums.samples += sums.samples;
+  ++state.step;
+  ++state.batch;
+  std::optional<double> grad_norm;
+  if (job.train.clip_norm > 0) grad_norm = static_cast<double>(updater->session.scalar("grad_norm"));
+  after_step(sums.loss / static_cast<double>(batch.count), lr, grad_norm);
+}
+
+void Trainer::Impl::after_step(double loss, double lr, std::optional<double> grad_norm) {
+  if (!std::isfinite(loss)) {
+    throw Error(ErrorCode::diverged, fmt::format("the loss is {} at step {} (epoch {}, batch {}), learning rate {:g}", loss, state.step,
+                                                 state.epoch + 1, state.batch, lr),
+                "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays");
+  }
+  if (state.step % log_every == 0) {
+    json record = {{"kind", "step"}, {"step", state.step}, {"epoch", state.epoch + 1}, {"loss", loss}, {"lr", lr}};
+    if (grad_norm) record["grad_norm"] = *grad_norm;
+    log.metrics(record);
+  }
+}
+
+bool Trainer::Impl::interrupted(const std::atomic<bool>& stop) {
+  if (!stop.load(std::memory_order_relaxed)) return false;
+  save();
+  log.line(fmt::format("stopped at step {} with a checkpoint", state.step));
+  return true;
+}
+
+// False if it was stopped.
+bool Trainer::Impl::train_epoch(Loader& loader, const std::atomic<bool>& stop) {
+  loader.start(shuffled(data.split.train, job.seed, state.epoch), state.epoch, state.batch);
+  const double phase_began = now();
+  const std::int64_t samples_before = state.sums.samples;
+  Batch batch;
+  while (loader.next(batch)) {
+    optimizer_step(batch);
+    tell("train", state.batch, batches, state.sums.samples, data.counts().train, phase_began, samples_before, mean(state.sums).loss);
+    const bool due = job.train.checkpoint.every_steps > 0 && state.step % job.train.checkpoint.every_steps == 0;
+    if (due && state.batch < batches) save();
+    if (interrupted(stop)) return false;
+  }
+  return true;
+}
+
+void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total,
+                         double phase_began, std::int64_t samples_before, std::optional<double> loss) {
+  constexpr double kInterval = 0.1;  // seconds: as often as a terminal is redrawn
+  const double time = now();
+  if (time - progress_at < kInterval && step < steps) return;
+  progress_at = time;
+  Progress p;
+  p.phase = phase;
+  p.epoch = std::min(state.epoch + 1, job.train.epochs);
+  p.epochs = job.train.epochs;
+  p.step = step;
+  p.steps = steps;
+  p.samples = samples;
+  p.total = total;
+  p.loss = loss;
+  p.seconds = time - phase_began;
+  if (p.seconds > 0) p.rate = static_cast<double>(samples - samples_before) / p.seconds;
+  if (state.step > 0 && state.step < total_steps) p.left = (time - began) / static_cast<double>(state.step) * static_cast<double>(total_steps - state.step);
+  log.progress(p);
+}
+
+// Sums over the given samples; nothing if it was stopped.
+std::optional<MetricSums> Trainer::Impl::evaluate(const ImageData& images, std::vector<std::int64_t> order,
+                                                  const std::atomic<bool>* stop) {
+  LoaderConfig config;
+  config.batch = evaluate_passes.rbegin()->first;
+  config.prefetch = job.data.prefetch;
+  config.normalization = data.normalization;
+  const auto total = static_cast<std::int64_t>(order.size());
+  const std::int64_t steps = batch_count(total, config.batch);
+  Loader loader(images, config);
+  loader.start(std::move(order), 0);
+  const double phase_began = now();
+  MetricSums sums;
+  Batch batch;
+  while (loader.next(batch)) {
+    Pass& pass = *evaluate_passes.at(batch.count);
+    pass.set("x", batch.x);
+    pass.set("y", batch.y);
+    pass.session.run();
+    pass.add_sums(sums, batch.count);
+    tell("evaluate", batch.index + 1, steps, sums.samples, total, phase_began, 0, mean(sums).loss);
+    if (stop && stop->load(std::memory_order_relaxed)) return std::nullopt;
+  }
+  return sums;
+}
+
+void Trainer::Impl::save() {
+  state.seconds = now() - began;
+  state.metrics_bytes = log.sync_metrics();
+  folder.save(*arena, state);
+  folder.prune(job.train.checkpoint.keep_last, state.best_step);
+}
+
+void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, double seconds) {
+  const Metrics train = mean(state.sums);
+  std::string text = fmt::format("epoch {}/{}: {}", state.epoch + 1, job.train.epochs, metrics_text("train", train, 0));
+  json record = {{"kind", "epoch"}, {"epoch", state.epoch + 1}, {"step", state.step}, {"train", metrics_json(train, job.train.top_k)},
+                 {"seconds", seconds}};
+  bool is_best = false;
+  if (validation) {
+    text += "; " + metrics_text("validation", *validation, job.train.top_k);
+    record["validation"] = metrics_json(*validation, job.train.top_k);
+    const bool by_loss = job.train.checkpoint.best_metric == "loss";
+    const double value = by_loss ? validation->loss : validation->accuracy;
+    is_best = job.train.checkpoint.keep_best && (!state.best || (by_loss ? value < *state.best : value > *state.best));
+    if (is_best) {
+      state.best = value;
+      state.best_step = state.step;
+    }
+  }
+  if (seconds > 0) text += fmt::format(" ({:.1f} s)", seconds);
+  log.line(text + (is_best ? ", the best so far" : ""));
+  log.metrics(record);
+  state.last = state.sums;
+  state.sums = {};
+  state.batch = 0;
+  ++state.epoch;
+  const bool last = state.epoch == job.train.epochs;
+  if (last || is_best || state.epoch % job.train.checkpoint.every_epochs == 0) save();
+}
+
+TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
+  prepare();
+  resume ? resume_from_newest() : start_fresh();
+  began = now() - state.seconds;
+
+  LoaderConfig config;
+  config.batch = job.train.batch;
+  config.prefetch = job.data.prefetch;
+  config.normalization = data.normalization;
+  config.augment = job.data.augment;
+  config.seed = job.seed;
+  Loader loader(data.train, config);
+  TrainResult stopped;
+  stopped.interrupted = true;
+  while (state.epoch < job.train.epochs) {
+    const double epoch_began = now();
+    const bool finished = train_epoch(loader, stop);
+    std::optional<Metrics> validation;
+    if (finished && !data.split.validation.empty()) {
+      const auto sums = evaluate(data.train, data.split.validation, &stop);
+      if (sums) validation = mean(*sums);
+    }
+    if (!finished || interrupted(stop)) {
+      stopped.steps = state.step;
+      stopped.seconds = now() - began;
+      return stopped;
+    }
+    finish_epoch(validation, now() - epoch_began);
+  }
+  return finish();
+}
+
+TrainResult Trainer::Impl::finish() {
+  TrainResult result;
+  result.steps = state.step;
+  result.seconds = state.seconds;  // of the last checkpoint, so that a second look gives the same
+  result.train = mean(state.last);
+  result.checkpoint = state.best_step > 0 ? state.best_step : state.step;
+  if (result.checkpoint != state.step) folder.load_tensors(result.checkpoint, *arena, false);
+  const std::int64_t k = job.train.top_k;
+  json record = {{"kind", "final"}, {"steps", result.steps}, {"seconds", result.seconds}, {"checkpoint", result.checkpoint},
+                 {"train", metrics_json(result.train, k)}, {"peak_resident_bytes", peak_resident_bytes()},
+                 {"planned_bytes", plan.memory.total()}};
+  if (!data.split.validation.empty()) {
+    result.validation = mean(*evaluate(data.train, data.split.validation, nullptr));
+    record["validation"] = metrics_json(*result.validation, k);
+  }
+  if (data.test) {
+    result.test = mean(*evaluate(*data.test, all_indices(data.test->count), nullptr));
+    record["test"] = metrics_json(*result.test, k);
+  }
+  write_file_atomic(directory / "result.json", record.dump(1) + "\n");
+  log.metrics(record);
+  log.sync_metrics();
+  return result;
+}
+
+Trainer::Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log)
+    : impl_(std::make_unique<Impl>(std::move(job), std::move(device), std::move(directory), log)) {}
+Trainer::~Trainer() = default;
+const TrainPlan& Trainer::plan() const { return impl_->plan; }
+const TrainData& Trainer::data() const { return impl_->data; }
+TrainResult Trainer::run(const std::atomic<bool>& stop, bool resume) { return impl_->run(stop, resume); }
+
+}  // namespace trivet

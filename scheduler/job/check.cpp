@@ -1,0 +1,110 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "scheduler/job/read.h"
+
+namespace trivet {
+namespace {
+
+constexpr const char* kFashionFolder = "/usr/share/datasets/fashion-mnist/";
+
+void check_data_file(const ConfigNode& node, const std::string& key, const std::filesystem::path& path) {
+  if (path.empty()) return;
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) {
+    const bool packaged = path.native().starts_with(kFashionFolder);
+    node.problem(key, fmt::format("there is no file {}", path.native()),
+                 packaged ? "install the Debian package dataset-fashion-mnist, or give the path of your copy"
+                          : "relative paths are taken from the job file's folder");
+  } else if (!std::filesystem::is_regular_file(status)) {
+    node.problem(key, fmt::format("{} is not a regular file", path.native()), "give the path of an IDX file");
+  } else if (::access(path.c_str(), R_OK) != 0) {
+    node.problem(key, fmt::format("{} cannot be read", path.native()), "check its permissions");
+  }
+}
+
+void check_source(const ConfigNode& node, const IdxSource& source) {
+  check_data_file(node, "images", source.images);
+  check_data_file(node, "labels", source.labels);
+}
+
+void check_model(const ConfigNode& node, const ModelConfig& model) {
+  if (model.name != "layers") return;
+  if (model.layers.empty()) {
+    node.problem("layers", "model.name: layers needs at least one layer",
+                 "such as layers: [{type: flatten}, {type: dense, units: 10}]");
+    return;
+  }
+  const LayerConfig& last = model.layers.back();
+  if (last.type == "dense" && last.units != model.classes) {
+    node.sections("layers", model.layers.size())
+        .back()
+        .problem("units", fmt::format("the last layer has {} units for {} classes", last.units, model.classes),
+                 "they must be equal; model.classes is 10 if left out");
+  }
+}
+
+void check_schedule(const ConfigNode& node, const ScheduleConfig& schedule) {
+  if (schedule.name != "step") return;
+  const std::vector<std::int64_t>& milestones = schedule.milestones;
+  if (milestones.empty()) {
+    node.problem("milestones", "missing; schedule.name: step needs it", "such as milestones: [6, 9]");
+  }
+  const auto fall = std::adjacent_find(milestones.begin(), milestones.end(), std::greater_equal<>());
+  if (fall != milestones.end()) {
+    node.problem("milestones", fmt::format("must ascend, found {} before {}", *fall, *(fall + 1)), "sort the epochs");
+  }
+}
+
+void check_train(const ConfigNode& node, const JobSpec& spec) {
+  const TrainConfig& train = spec.train;
+  if (train.micro_batch > train.batch) {
+    node.problem("micro_batch",
+                 fmt::format("{} is larger than train.batch, which is {}", train.micro_batch, train.batch),
+                 "a micro-batch is a part of a batch; 0 is the whole batch");
+  }
+  if (train.top_k > spec.model.classes) {
+    node.problem("top_k", fmt::format("{} is larger than model.classes, which is {}", train.top_k, spec.model.classes),
+                 "lower it; 1 reports no top-k accuracy");
+  }
+  check_schedule(node.section("schedule"), train.schedule);
+  const ConfigNode checkpoint = node.section("checkpoint");
+  if (spec.data.validation > 0) return;
+  const char* hint = "set data.validation above 0, or remove this key";
+  if (train.checkpoint.keep_best)
+    checkpoint.problem("keep_best", "needs a validation split, and data.validation is 0", hint);
+  if (checkpoint.has("best_metric")) {
+    checkpoint.problem("best_metric", "needs a validation split, and data.validation is 0", hint);
+  }
+}
+
+void check_infer(const ConfigNode& root, const InferConfig& infer) {
+  check_source(root.section("data"), infer.data);
+  if (infer.output.empty()) return;
+  const ConfigNode node = root.section("infer");
+  std::error_code error;
+  if (std::filesystem::is_directory(infer.output, error) || !infer.output.has_filename()) {
+    node.problem("output", fmt::format("{} is a folder", infer.output.native()), "give the path of a file");
+  } else if (!std::filesystem::is_directory(infer.output.parent_path(), error)) {
+    node.problem("output", fmt::format("there is no folder {}", infer.output.parent_path().native()), "make it first");
+  }
+}
+
+}  // namespace
+
+void check_job(const ConfigNode& root, const JobSpec& spec) {
+  if (spec.kind == "infer") {
+    check_infer(root, spec.infer);
+    return;
+  }
+  const ConfigNode data = root.section("data");
+  check_source(data.section("train"), spec.data.train);
+  if (spec.data.test) check_source(data.section("test"), *spec.data.test);
+  check_model(root.section("model"), spec.model);
+  check_train(root.section("train"), spec);
+}
+
+}  // namespace trivet

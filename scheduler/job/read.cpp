@@ -1,0 +1,220 @@
+#include "scheduler/job/read.h"
+
+#include <algorithm>
+
+#include "trivet/base/text.h"
+
+namespace trivet {
+namespace {
+
+using Names = std::vector<std::string>;
+
+constexpr std::int64_t kMillion = 1'000'000;
+constexpr std::int64_t kMaxSteps = 1'000'000'000;
+constexpr std::int64_t kMaxSeed = INT64_MAX;  // fits the integers of JSON readers and SQLite
+constexpr std::size_t kMaxLayers = 1000;
+constexpr std::size_t kMaxNameBytes = 64;
+
+const Names kActivations = {"none", "relu", "gelu", "silu", "tanh", "sigmoid"};
+const Names kLayerTypes = {"dense",      "conv",    "max_pool", "average_pool", "batch_norm",
+                           "layer_norm", "flatten", "dropout",  "activation"};
+
+// Whether `key` counts under the choice made in `decider` ("name: sgd"). If not, it must not be there.
+bool applies(const ConfigNode& node, const std::string& key, const std::string& decider, const std::string& chosen,
+             const Names& allowed) {
+  if (std::find(allowed.begin(), allowed.end(), chosen) != allowed.end()) return true;
+  if (chosen.empty()) {
+    node.ignore(key);
+  } else {
+    node.refuse(key,
+                fmt::format("applies only with {}: {}, found {}: {}", decider, join(allowed, " or "), decider, chosen),
+                fmt::format("remove it, or change {}", decider));
+  }
+  return false;
+}
+
+std::filesystem::path resolve(const ConfigNode& node, const std::string& key, const std::filesystem::path& written,
+                              const std::filesystem::path& base) {
+  if (written.empty()) return {};
+  const std::filesystem::path path = (base / written).lexically_normal();
+  if (!is_config_text(path.native())) {
+    node.problem(key, "the folder of the job file has a name that is not plain UTF-8 text", "rename the folder");
+  }
+  return path;
+}
+
+IdxSource read_source(const ConfigNode& node, const std::filesystem::path& base, bool labels_required) {
+  IdxSource source;
+  source.images = resolve(node, "images", node.required_path("images"), base);
+  source.labels = resolve(node, "labels", labels_required ? node.required_path("labels") : node.path("labels"), base);
+  return source;
+}
+
+DataConfig read_data(const ConfigNode& node, const std::filesystem::path& base) {
+  DataConfig data;
+  data.train = read_source(node.required_section("train"), base, true);
+  const ConfigNode test = node.section("test");
+  const IdxSource test_source = read_source(test, base, true);
+  if (test.present()) data.test = test_source;
+  data.validation = node.number("validation", data.validation, NumberRange::below(0, 1));
+  data.normalize = node.flag("normalize", data.normalize);
+  const ConfigNode augment = node.section("augment");
+  data.augment.crop_padding = augment.integer("crop_padding", data.augment.crop_padding, 0, 64);
+  data.augment.flip = augment.flag("flip", data.augment.flip);
+  data.prefetch = node.integer("prefetch", data.prefetch, 0, 1024);
+  return data;
+}
+
+LayerConfig read_layer(const ConfigNode& node) {
+  LayerConfig layer;
+  layer.type = node.required_choice("type", kLayerTypes);
+  const auto has = [&](const std::string& key, const Names& types) {
+    return applies(node, key, "type", layer.type, types);
+  };
+  if (has("units", {"dense"})) layer.units = node.required_integer("units", 1, kMillion);
+  if (has("filters", {"conv"})) layer.filters = node.required_integer("filters", 1, 65536);
+  if (has("kernel", {"conv"})) layer.kernel = node.integer("kernel", layer.kernel, 1, 64);
+  if (has("size", {"max_pool", "average_pool"})) layer.size = node.integer("size", layer.size, 1, 64);
+  if (has("stride", {"conv", "max_pool", "average_pool"})) {
+    layer.stride = node.integer("stride", layer.type == "conv" ? 1 : layer.size, 1, 64);
+  }
+  if (has("padding", {"conv"})) layer.padding = node.choice("padding", layer.padding, Names{"same", "valid"});
+  if (has("rate", {"dropout"})) layer.rate = node.required_number("rate", NumberRange::below(0, 1));
+  if (has("bias", {"dense", "conv"})) layer.bias = node.flag("bias", layer.bias);
+  if (layer.type == "activation") {
+    layer.activation = node.required_choice("activation", std::span(kActivations).subspan(1));
+  } else if (has("activation", {"dense", "conv", "activation"})) {
+    layer.activation = node.choice("activation", layer.activation, kActivations);
+  }
+  return layer;
+}
+
+ModelConfig read_model(const ConfigNode& node) {
+  ModelConfig model;
+  model.name = node.choice("name", model.name, Names{"mlp", "cnn", "layers"});
+  const auto has = [&](const std::string& key, const Names& names) {
+    return applies(node, key, "name", model.name, names);
+  };
+  if (has("hidden", {"mlp", "cnn"})) {
+    model.hidden = node.integers("hidden", {model.name == "mlp" ? 256 : 128}, 1, kMillion, kMaxLayers);
+  }
+  if (has("channels", {"cnn"})) model.channels = node.integers("channels", model.channels, 1, 65536, 64);
+  if (has("activation", {"mlp", "cnn"})) model.activation = node.choice("activation", model.activation, kActivations);
+  if (has("batch_norm", {"cnn"})) model.batch_norm = node.flag("batch_norm", model.batch_norm);
+  if (has("dropout", {"mlp", "cnn"})) model.dropout = node.number("dropout", model.dropout, NumberRange::below(0, 1));
+  model.classes = node.integer("classes", model.classes, 2, kMillion);
+  if (has("layers", {"layers"})) {
+    for (const ConfigNode& layer : node.sections("layers", kMaxLayers)) model.layers.push_back(read_layer(layer));
+  }
+  return model;
+}
+
+OptimizerConfig read_optimizer(const ConfigNode& node) {
+  OptimizerConfig optimizer;
+  optimizer.name = node.choice("name", optimizer.name, Names{"sgd", "adamw"});
+  const auto has = [&](const std::string& key, const Names& names) {
+    return applies(node, key, "name", optimizer.name, names);
+  };
+  optimizer.lr = node.number("lr", optimizer.lr, NumberRange::above(0, 1000));
+  const NumberRange decay = NumberRange::below(0, 1);
+  if (has("momentum", {"sgd"})) optimizer.momentum = node.number("momentum", optimizer.momentum, decay);
+  if (has("beta1", {"adamw"})) optimizer.beta1 = node.number("beta1", optimizer.beta1, decay);
+  if (has("beta2", {"adamw"})) optimizer.beta2 = node.number("beta2", optimizer.beta2, decay);
+  if (has("epsilon", {"adamw"})) {
+    optimizer.epsilon = node.number("epsilon", optimizer.epsilon, NumberRange::above(0, 1));
+  }
+  optimizer.weight_decay = node.number("weight_decay", optimizer.weight_decay, NumberRange::closed(0, 1000));
+  return optimizer;
+}
+
+ScheduleConfig read_schedule(const ConfigNode& node) {
+  ScheduleConfig schedule;
+  schedule.name = node.choice("name", schedule.name, Names{"constant", "step", "cosine"});
+  const auto has = [&](const std::string& key, const Names& names) {
+    return applies(node, key, "name", schedule.name, names);
+  };
+  schedule.warmup_steps = node.integer("warmup_steps", schedule.warmup_steps, 0, kMaxSteps);
+  if (has("floor", {"cosine"})) schedule.floor = node.number("floor", schedule.floor, NumberRange::closed(0, 1));
+  if (has("milestones", {"step"})) schedule.milestones = node.integers("milestones", {}, 1, kMillion, kMaxLayers);
+  if (has("gamma", {"step"})) schedule.gamma = node.number("gamma", schedule.gamma, NumberRange::above(0, 1));
+  return schedule;
+}
+
+CheckpointConfig read_checkpoint(const ConfigNode& node, double validation) {
+  CheckpointConfig checkpoint;
+  checkpoint.every_steps = node.integer("every_steps", checkpoint.every_steps, 0, kMaxSteps);
+  checkpoint.every_epochs = node.integer("every_epochs", checkpoint.every_epochs, 1, kMillion);
+  checkpoint.keep_last = node.integer("keep_last", checkpoint.keep_last, 1, 1000);
+  checkpoint.keep_best = node.flag("keep_best", validation > 0);
+  checkpoint.best_metric = node.choice("best_metric", checkpoint.best_metric, Names{"accuracy", "loss"});
+  return checkpoint;
+}
+
+TrainConfig read_train(const ConfigNode& node, const JobSpec& spec) {
+  TrainConfig train;
+  train.epochs = node.integer("epochs", train.epochs, 1, kMillion);
+  train.batch = node.integer("batch", train.batch, 1, kMillion);
+  train.micro_batch = node.integer("micro_batch", train.micro_batch, 0, kMillion);
+  train.optimizer = read_optimizer(node.section("optimizer"));
+  train.schedule = read_schedule(node.section("schedule"));
+  train.clip_norm = node.number("clip_norm", train.clip_norm, NumberRange::closed(0, 1e6));
+  train.top_k = node.integer("top_k", std::min(train.top_k, spec.model.classes), 1, kMillion);
+  train.checkpoint = read_checkpoint(node.section("checkpoint"), spec.data.validation);
+  return train;
+}
+
+InferConfig read_infer(const ConfigNode& root, const std::filesystem::path& base) {
+  InferConfig infer;
+  infer.data = read_source(root.required_section("data"), base, false);
+  const ConfigNode node = root.required_section("infer");
+  const std::filesystem::path written = node.required_path("run");
+  const std::filesystem::path run = resolve(node, "run", written, base);
+  std::error_code unreadable;
+  infer.run = std::filesystem::exists(run, unreadable) ? run : written;
+  infer.checkpoint = node.choice("checkpoint", infer.checkpoint, Names{"best", "last"});
+  infer.batch = node.integer("batch", infer.batch, 1, kMillion);
+  infer.output = resolve(node, "output", node.path("output"), base);
+  infer.format = node.choice("format", infer.format, Names{"csv", "jsonl", "npy"});
+  return infer;
+}
+
+// Names become parts of file names and run ids.
+std::string read_name(const ConfigNode& root) {
+  const std::string name = root.required_text("name");
+  const auto letter_or_digit = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  const bool fits = name.empty() || (name.size() <= kMaxNameBytes && letter_or_digit(name[0]) &&
+                                     std::all_of(name.begin(), name.end(), [&](char c) {
+                                       return letter_or_digit(c) || c == '-' || c == '_' || c == '.';
+                                     }));
+  if (!fits) {
+    root.problem(
+        "name", fmt::format("'{}' cannot be a job's name", name.substr(0, kMaxNameBytes)),
+        fmt::format("use at most {} letters, digits, '-', '_' and '.', with a letter or digit first", kMaxNameBytes));
+  }
+  return name;
+}
+
+}  // namespace
+
+JobSpec read_job(const ConfigNode& root, const std::filesystem::path& base) {
+  JobSpec spec;
+  spec.kind = root.required_choice("kind", Names{"train", "infer"});
+  spec.name = read_name(root);
+  spec.seed = static_cast<std::uint64_t>(root.integer("seed", static_cast<std::int64_t>(spec.seed), 0, kMaxSeed));
+  if (root.has("device") && root.text("device", "") == "cuda") {
+    root.problem("device", "this build has no CUDA device", "write device: cpu, which works everywhere");
+  } else {
+    spec.device = root.choice("device", spec.device, Names{"cpu"});
+  }
+  spec.threads = static_cast<int>(root.integer("threads", spec.threads, 0, 1024));
+  if (spec.kind == "train") spec.data = read_data(root.required_section("data"), base);
+  if (applies(root, "model", "kind", spec.kind, {"train"})) spec.model = read_model(root.section("model"));
+  if (applies(root, "train", "kind", spec.kind, {"train"})) spec.train = read_train(root.section("train"), spec);
+  if (applies(root, "infer", "kind", spec.kind, {"infer"})) spec.infer = read_infer(root, base);
+  if (spec.kind.empty()) root.ignore("data");
+  return spec;
+}
+
+}  // namespace trivet

@@ -1,0 +1,34 @@
+// Small sets of images for tests.
+#pragma once
+
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "trivet/data/image_data.h"
+#include "trivet/data/random.h"
+
+namespace trivet::testing {
+
+// Random pixels, and labels that go round 0 to 9.
+inline ImageData random_images(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels) {
+  ImageData data;
+  data.count = count;
+  data.height = height;
+  data.width = width;
+  data.channels = channels;
+  data.pixels.resize(static_cast<std::size_t>(count) * data.sample_elements());
+  DrawSequence draws(11);
+  for (std::uint8_t& p : data.pixels) p = static_cast<std::uint8_t>(draws.below(256));
+  for (std::int64_t i = 0; i < count; ++i) data.labels.push_back(static_cast<std::int32_t>(i % 10));
+  data.classes = 10;
+  return data;
+}
+
+inline std::vector<std::int64_t> first_indices(std::int64_t n) {
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  return indices;
+}
+
+}  // namespace trivet::testing

@@ -1,0 +1,35 @@
+#include "tests/op_cases/op_case.h"
+
+#include <fmt/format.h>
+
+#include "trivet/base/error.h"
+#include "trivet/ops/registry.h"
+
+namespace trivet::testing {
+
+Ref Ref::zeros(Shape shape) {
+  Ref ref;
+  ref.data.assign(static_cast<std::size_t>(element_count(shape)), 0.0);
+  ref.shape = std::move(shape);
+  return ref;
+}
+
+AttrValue attribute(const std::string& op, const Variant& variant, const std::string& name) {
+  const Attrs attrs = require_op(op).attrs.complete(variant.attrs, fmt::format("{}/{}", op, variant.name));
+  for (const auto& [key, value] : attrs) {
+    if (key == name) return value;
+  }
+  throw Error(ErrorCode::internal,
+              fmt::format("the case of op '{}' reads attribute '{}', which is not declared", op, name));
+}
+
+std::vector<OpCase> all_cases() {
+  std::vector<OpCase> all;
+  for (auto family : {elementwise_cases, reduction_cases, shape_cases, matrix_cases, convolution_cases, pooling_cases,
+                      normalization_cases, loss_cases, random_cases, optimizer_cases}) {
+    for (OpCase& op_case : family()) all.push_back(std::move(op_case));
+  }
+  return all;
+}
+
+}  // namespace trivet::testing

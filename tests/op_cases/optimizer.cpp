@@ -1,0 +1,166 @@
+#include <cmath>
+#include <limits>
+
+#include "tests/op_cases/op_case.h"
+
+namespace trivet::testing {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+CaseInput f32(Shape shape, Fill fill = {}) { return {{DType::f32, std::move(shape)}, std::move(fill)}; }
+CaseInput scalar(double value) { return f32({}, {.kind = Fill::Kind::values, .values = {value}}); }
+CaseInput step(double value) { return {{DType::i64, {}}, {.kind = Fill::Kind::values, .values = {value}}}; }
+CaseInput absent() { return {{DType::f32, {}}, {}, true}; }
+
+double scale_of(const std::vector<Ref>& in, const Variant& v, std::size_t i) {
+  return i < in.size() && !v.inputs[i].absent ? in[i][0] : 1;
+}
+
+std::vector<Ref> sgd_reference(const std::vector<Ref>& in, const Variant& v) {
+  const double momentum = std::get<double>(attribute("sgd_step", v, "momentum"));
+  const double decay = std::get<double>(attribute("sgd_step", v, "weight_decay"));
+  const bool nesterov = std::get<bool>(attribute("sgd_step", v, "nesterov"));
+  Ref param = in[0], buffer = in[2];
+  for (std::int64_t i = 0; i < param.size(); ++i) {
+    const double g = in[1][i] * scale_of(in, v, 4) + decay * param[i];
+    buffer[i] = momentum * buffer[i] + g;
+    param[i] -= in[3][0] * (nesterov ? g + momentum * buffer[i] : buffer[i]);
+  }
+  return {param, buffer};
+}
+
+OpCase sgd_case() {
+  OpCase result{.op = "sgd_step", .reference = sgd_reference, .variants = {}};
+  const auto add = [&](const std::string& name, const Shape& shape, Attrs attrs, CaseInput scale = absent()) {
+    result.variants.push_back({name,
+                               {f32(shape), f32(shape), f32(shape), scalar(0.1), std::move(scale)},
+                               std::move(attrs),
+                               /*gradient=*/false});
+  };
+  add("plain", {3}, {});
+  add("scalar", {}, {{"momentum", 0.9}});
+  add("momentum", {33}, {{"momentum", 0.9}});
+  add("weight_decay", {5, 7}, {{"weight_decay", 0.01}});
+  add("nesterov", {1025}, {{"momentum", 0.9}, {"weight_decay", 0.01}, {"nesterov", true}});
+  add("scaled", {33}, {{"momentum", 0.9}, {"weight_decay", 0.1}}, scalar(0.25));
+  add("parallel", {3, 17001}, {{"momentum", 0.9}});
+  result.variants.push_back({"without_scale", {f32({4}), f32({4}), f32({4}), scalar(0.1)}, {}, /*gradient=*/false});
+  result.variants.push_back(
+      {"not_finite",
+       {f32({4}), f32({4}, {.kind = Fill::Kind::values, .values = {kNan, kInfinity, 1, -kInfinity}}), f32({4}),
+        scalar(1)},
+       {},
+       /*gradient=*/false});
+  return result;
+}
+
+std::vector<Ref> adamw_reference(const std::vector<Ref>& in, const Variant& v) {
+  const double beta1 = std::get<double>(attribute("adamw_step", v, "beta1"));
+  const double beta2 = std::get<double>(attribute("adamw_step", v, "beta2"));
+  const double epsilon = std::get<double>(attribute("adamw_step", v, "epsilon"));
+  const double decay = std::get<double>(attribute("adamw_step", v, "weight_decay"));
+  const double lr = in[4][0];
+  Ref param = in[0], m = in[2], s = in[3];
+  for (std::int64_t i = 0; i < param.size(); ++i) {
+    const double g = in[1][i] * scale_of(in, v, 6);
+    m[i] = beta1 * m[i] + (1 - beta1) * g;
+    s[i] = beta2 * s[i] + (1 - beta2) * g * g;
+    const double corrected_m = m[i] / (1 - std::pow(beta1, in[5][0]));
+    const double corrected_s = s[i] / (1 - std::pow(beta2, in[5][0]));
+    param[i] = param[i] - lr * decay * param[i] - lr * corrected_m / (std::sqrt(corrected_s) + epsilon);
+  }
+  return {param, m, s};
+}
+
+OpCase adamw_case() {
+  OpCase result{.op = "adamw_step", .reference = adamw_reference, .variants = {}};
+  const Fill zero{.kind = Fill::Kind::values, .values = {0}};
+  const auto add = [&](const std::string& name, const Shape& shape, double t, Attrs attrs, CaseInput scale = absent()) {
+    const Fill first = t == 1 ? zero : Fill{};
+    const Fill second = t == 1 ? zero : Fill{.kind = Fill::Kind::uniform, .a = 0, .b = 1};
+    result.variants.push_back(
+        {name,
+         {f32(shape), f32(shape), f32(shape, first), f32(shape, second), scalar(0.01), step(t), std::move(scale)},
+         std::move(attrs),
+         /*gradient=*/false});
+  };
+  add("first_step", {3}, 1, {});
+  add("scalar", {}, 2, {});
+  add("step_1000", {33}, 1000, {});
+  add("late", {33}, 1e9, {});
+  add("betas", {1025}, 10, {{"beta1", 0.5}, {"beta2", 0.9}});
+  add("epsilon", {5, 7}, 3, {{"epsilon", 0.1}});
+  add("weight_decay", {33}, 3, {{"weight_decay", 0.5}});
+  add("no_weight_decay", {33}, 3, {{"weight_decay", 0.0}});
+  add("scaled", {33}, 5, {}, scalar(0.25));
+  add("parallel", {3, 17001}, 4, {});
+  result.variants.push_back({"without_scale",
+                             {f32({4}), f32({4}), f32({4}, zero), f32({4}, zero), scalar(0.1), step(1)},
+                             {},
+                             /*gradient=*/false});
+  // Nothing has moved yet and nothing moves: 0 / (0 + epsilon).
+  result.variants.push_back({"zero_gradient",
+                             {f32({4}), f32({4}, zero), f32({4}, zero), f32({4}, zero), scalar(0.1), step(1)},
+                             {},
+                             /*gradient=*/false});
+  result.variants.push_back({"nan_gradient",
+                             {f32({4}), f32({4}, {.kind = Fill::Kind::values, .values = {kNan, 1}}), f32({4}, zero),
+                              f32({4}, zero), scalar(0.1), step(1)},
+                             {},
+                             /*gradient=*/false});
+  return result;
+}
+
+OpCase clip_scale_case() {
+  OpCase result{.op = "clip_scale",
+                .reference = [](const std::vector<Ref>& in, const Variant& v) -> std::vector<Ref> {
+                  double sum = 0;
+                  for (const Ref& square : in) sum += square[0];
+                  Ref norm = Ref::zeros({}), scale = Ref::zeros({});
+                  norm[0] = std::sqrt(sum);
+                  const double ratio = std::get<double>(attribute("clip_scale", v, "max_norm")) / (norm[0] + 1e-6);
+                  scale[0] = ratio >= 1 ? 1 : ratio;
+                  return {scale, norm};
+                },
+                .variants = {}};
+  const auto add = [&](const std::string& name, const std::vector<double>& squares, double max_norm) {
+    Variant v{name, {}, {{"max_norm", max_norm}}, /*gradient=*/false};
+    for (const double s : squares) v.inputs.push_back(scalar(s));
+    result.variants.push_back(std::move(v));
+  };
+  add("below", {0.25}, 1);
+  add("above", {9, 16}, 1);
+  add("three", {1, 2, 3}, 2);
+  add("zero", {0, 0}, 1);
+  add("large", {1e30, 1e30}, 0.5);
+  add("infinite", {1, kInfinity}, 1);
+  add("nan", {kNan, 1}, 1);
+  return result;
+}
+
+OpCase zero_case() {
+  OpCase result{.op = "zero",
+                .reference = [](const std::vector<Ref>& in, const Variant&) -> std::vector<Ref> {
+                  return {Ref::zeros(in[0].shape)};
+                },
+                .variants = {}};
+  for (const DType dtype : {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean}) {
+    result.variants.push_back({std::string("of_") + dtype_name(dtype),
+                               {{{dtype, {5, 7}}, {.kind = Fill::Kind::index, .a = 1, .b = 2}}},
+                               {},
+                               /*gradient=*/false});
+  }
+  result.variants.push_back({"scalar", {f32({})}, {}, /*gradient=*/false});
+  result.variants.push_back({"parallel", {f32({3, 100001})}, {}, /*gradient=*/false});
+  result.variants.push_back(
+      {"nan", {f32({9}, {.kind = Fill::Kind::values, .values = {kNan, kInfinity}})}, {}, /*gradient=*/false});
+  return result;
+}
+
+}  // namespace
+
+std::vector<OpCase> optimizer_cases() { return {sgd_case(), adamw_case(), clip_scale_case(), zero_case()}; }
+
+}  // namespace trivet::testing

@@ -1,0 +1,52 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+
+#include "tools/trivet/verbs.h"
+#include "trivet/base/build_info.h"
+#include "trivet/base/error.h"
+
+namespace {
+
+constexpr const char* kFooter = R"(Example:
+  trivet plan examples/fashion-cnn.yaml     what it will take, before anything runs
+  trivet run examples/fashion-cnn.yaml      train it
+  trivet runs                               what ran in this workspace
+
+Exit codes: 0 done, 2 command line, 3 job file, 4 graph, 5 data, 6 checkpoint, 7 files, 8 memory, 9 diverged,
+10 state, 70 internal, 75 interrupted with a checkpoint (docs/exit-codes.md).)";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Trivet: train models and run them in batches, from one plan.", "trivet");
+  trivet::cli::Context context;
+  app.set_version_flag("--version", [] {
+    const trivet::BuildInfo b = trivet::build_info();
+    return fmt::format("trivet {} ({}, {}, {})", b.version, b.commit, b.compiler, b.build_type);
+  });
+  app.add_option("--workspace", context.workspace, "Folder of the runs [env TRIVET_WORKSPACE, else ./runs]");
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(kFooter);
+  for (auto add : {trivet::cli::add_run, trivet::cli::add_resume, trivet::cli::add_plan, trivet::cli::add_runs,
+                   trivet::cli::add_show, trivet::cli::add_compare, trivet::cli::add_worker}) {
+    add(app, context);
+  }
+  try {
+    app.parse(argc, argv);
+    return context.exit_code;
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? 0 : trivet::exit_code(trivet::ErrorCode::usage);
+  } catch (const trivet::Error& e) {
+    std::fprintf(stderr, "trivet: %s\n", e.what());
+    return trivet::exit_code(e.code());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "trivet: out of memory\n");
+    return trivet::exit_code(trivet::ErrorCode::memory);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "trivet: internal error: %s\n", e.what());
+    return trivet::exit_code(trivet::ErrorCode::internal);
+  }
+}

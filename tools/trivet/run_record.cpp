@@ -1,0 +1,124 @@
+#include "tools/trivet/run_record.h"
+
+#include <ctime>
+#include <sstream>
+
+#include "trivet/base/error.h"
+#include "trivet/base/file.h"
+#include "trivet/base/text.h"
+#include "trivet/service/run.h"
+
+namespace trivet::cli {
+namespace {
+
+using nlohmann::json;
+constexpr std::size_t kLargestMetrics = std::size_t{256} << 20;
+
+std::string read_if_there(const fs::path& path) {
+  try {
+    return read_file(path, kLargestMetrics);
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+// Flattens the job file of a run. Its form is known, since resolved_yaml() wrote it: two spaces a level, "- " before the
+// first key of a list's entry.
+std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml) {
+  std::vector<std::pair<std::string, std::string>> result;
+  std::vector<std::pair<std::size_t, std::string>> open;  // indentation, key
+  std::istringstream lines(yaml);
+  std::string line;
+  int item = -1;
+  while (std::getline(lines, line)) {
+    std::size_t indent = line.find_first_not_of(' ');
+    if (indent == std::string::npos || line[indent] == '#') continue;
+    const bool starts_item = line.compare(indent, 2, "- ") == 0;
+    const std::size_t begin = starts_item ? indent + 2 : indent;
+    const std::size_t colon = line.find(':', begin);
+    if (colon == std::string::npos) continue;
+    while (!open.empty() && open.back().first >= begin) open.pop_back();
+    if (starts_item) {
+      item = item < 0 || open.back().second.back() != ']' ? item + 1 : item;
+      while (!open.empty() && open.back().second.front() == '[') open.pop_back();
+      open.emplace_back(indent, fmt::format("[{}]", item));
+    }
+    const std::string key = line.substr(begin, colon - begin);
+    if (colon + 1 >= line.size()) {
+      open.emplace_back(begin, key);
+      item = -1;
+      continue;
+    }
+    std::string path;
+    for (const auto& [level, name] : open) path += name.front() == '[' ? name : (path.empty() ? "" : ".") + name;
+    result.emplace_back(path.empty() ? key : path + "." + key, line.substr(colon + 2));
+  }
+  return result;
+}
+
+}  // namespace
+
+RunRecord read_run(const JobRecord& job) {
+  RunRecord run;
+  run.job = job;
+  run.settings = flatten(read_if_there(job.directory / kJobFileName));
+  std::istringstream lines(read_if_there(job.directory / "metrics.jsonl"));
+  std::string line;
+  while (std::getline(lines, line)) {
+    json record = json::parse(line, nullptr, false);
+    if (!record.is_object()) continue;  // the last line of a killed run
+    if (record.value("kind", "") == "epoch") run.epochs.push_back(std::move(record));
+    else if (record.value("kind", "") == "final") run.result = std::move(record);
+  }
+  return run;
+}
+
+Store open_store(const std::string& workspace) {
+  const fs::path folder = workspace_path(workspace);
+  if (!has_store(folder)) {
+    throw Error(ErrorCode::usage, fmt::format("there is no workspace at {}", fs::absolute(folder).string()),
+                "run a job first, or give --workspace");
+  }
+  return Store(folder);
+}
+
+json to_json(const JobRecord& job) {
+  json j = {{"id", job.id}, {"name", job.name}, {"kind", job.kind}, {"state", job_state_name(job.state)}, {"reason", job.reason},
+            {"directory", job.directory.string()}, {"attempt", job.attempt}, {"created", job.created},
+            {"started", nullptr}, {"ended", nullptr}, {"exit_code", nullptr}};
+  if (job.started) j["started"] = *job.started;
+  if (job.ended) j["ended"] = *job.ended;
+  if (job.exit_code) j["exit_code"] = *job.exit_code;
+  return j;
+}
+
+std::string time_text(double seconds) {
+  const auto time = static_cast<std::time_t>(seconds);
+  std::tm local{};
+  char text[32] = "";
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", ::localtime_r(&time, &local));
+  return text;
+}
+
+std::string duration_text(const JobRecord& job) {
+  if (!job.started) return "-";
+  return format_seconds(job.ended.value_or(system_seconds()) - *job.started);
+}
+
+std::string metric_text(const RunRecord& run, const std::string& metric) {
+  const auto text = [&](const json& values) -> std::string {
+    if (!values.is_object() || !values.contains(metric)) return {};
+    const double value = values.at(metric).get<double>();
+    return metric == "loss" ? fmt::format("{:.4f}", value) : fmt::format("{:.2f} %", 100 * value);
+  };
+  for (const json* record : {&run.result, run.epochs.empty() ? nullptr : &run.epochs.back()}) {
+    if (!record || !record->is_object()) continue;
+    for (const char* part : {"test", "validation", "train"}) {
+      if (record->contains(part)) return text(record->at(part));
+    }
+    if (!text(*record).empty()) return text(*record);  // inference keeps its accuracy at the top
+  }
+  return {};
+}
+
+}  // namespace trivet::cli

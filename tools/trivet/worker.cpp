@@ -1,0 +1,153 @@
+// trivet worker: the process that does a run's work. Started by the launcher, not by people.
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sys/utsname.h>
+
+#include "tools/trivet/verbs.h"
+#include "trivet/base/build_info.h"
+#include "trivet/base/error.h"
+#include "trivet/base/file.h"
+#include "trivet/base/text.h"
+#include "trivet/infer/infer.h"
+#include "trivet/job/spec.h"
+#include "trivet/launcher/events.h"
+#include "trivet/service/run.h"
+#include "trivet/train/trainer.h"
+
+namespace trivet::cli {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler writes it");
+
+void catch_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop_requested = true; };
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+}
+
+class EventSink final : public LogSink {
+ public:
+  explicit EventSink(EventWriter& events) : events_(events) {}
+  void line(const std::string& text) override { events_.send(LineEvent{text}); }
+  void progress(const Progress& progress) override { events_.send(progress); }
+
+ private:
+  EventWriter& events_;
+};
+
+std::string first_line_with(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with(key)) return line.substr(std::min(line.size(), line.find(':') + 2));
+  }
+  return "unknown";
+}
+
+// What the results depend on beside the job file and the data.
+nlohmann::json environment(const Device& device) {
+  utsname system{};
+  ::uname(&system);
+  const BuildInfo build = build_info();
+  char time[32] = "";
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &utc));
+  return {{"started", time},
+          {"trivet", {{"version", build.version}, {"commit", build.commit}, {"compiler", build.compiler}, {"build_type", build.build_type}}},
+          {"host", {{"name", system.nodename}, {"system", system.sysname}, {"release", system.release}, {"machine", system.machine},
+                    {"processor", first_line_with("/proc/cpuinfo", "model name")}, {"cores", available_cores()},
+                    {"memory_bytes", device.memory_bytes()}}},
+          {"device", device.description()}};
+}
+
+std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
+
+std::string train_summary(const TrainResult& r) {
+  std::string text = fmt::format("done: {} steps in {}", r.steps, format_seconds(r.seconds));
+  if (r.validation) text += fmt::format("; validation accuracy {}, loss {:.4f}", percent(r.validation->accuracy), r.validation->loss);
+  if (r.test) text += fmt::format("; test accuracy {}, loss {:.4f}", percent(r.test->accuracy), r.test->loss);
+  return text + fmt::format(" (checkpoint {})", r.checkpoint);
+}
+
+int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWriter& events) {
+  EventSink sink(events);
+  RunLog log(directory, sink);
+  const auto device = open_device(spec.device, {spec.threads, {}});
+  log.line(fmt::format("reading the data and planning for {}", device->description()));
+  Trainer trainer({spec.data, spec.model, spec.train, spec.seed}, device, directory, log);
+  const TrainPlan& plan = trainer.plan();
+  nlohmann::json record = environment(*device);
+  record["data_digest"] = trainer.data().digest();
+  record["plan_hash"] = plan.plans.main().hash();
+  write_file_atomic(directory / "environment.json", record.dump(1) + "\n");
+  const Ceilings ceilings = device->ceilings();
+  const std::int64_t samples = (plan.plans.step.empty() ? plan.plans.accumulate : plan.plans.step).rbegin()->first;
+  write_file_atomic(directory / "plan.txt", describe_plan(plan.plans.main(), plan.memory, ceilings, samples));
+  const SampleCounts counts = trainer.data().counts();
+  log.line(fmt::format("{} training, {} validation, {} test samples", counts.train, counts.validation, counts.test));
+  log.line(fmt::format("planned: arena {}, process at most {}", format_bytes(plan.memory.arena_total), format_bytes(plan.memory.total())));
+  const TrainResult result = trainer.run(stop_requested, resume);
+  if (result.interrupted) return kExitInterrupted;
+  events.send(DoneEvent{train_summary(result)});
+  return 0;
+}
+
+int infer(const JobSpec& spec, const fs::path& directory, EventWriter& events) {
+  EventSink sink(events);
+  RunLog log(directory, sink);
+  const auto device = open_device(spec.device, {spec.threads, {}});
+  write_file_atomic(directory / "environment.json", environment(*device).dump(1) + "\n");
+  InferConfig config = spec.infer;
+  if (config.output.empty()) config.output = fs::absolute(directory / ("predictions." + config.format));
+  const InferResult result = run_inference(config, device, stop_requested, log);
+  if (result.interrupted) return kExitInterrupted;
+  std::string text = fmt::format("done: {} predictions in {}, {:.0f} images/s, in {}", result.samples, format_seconds(result.seconds),
+                                 static_cast<double>(result.samples) / result.seconds, config.output.string());
+  if (result.accuracy) text += fmt::format("; accuracy {}", percent(*result.accuracy));
+  events.send(DoneEvent{text});
+  return 0;
+}
+
+int work(const fs::path& directory, bool resume) {
+  EventWriter events;
+  catch_stop_signals();
+  const auto fail = [&](const char* code, const std::string& text, int exit) {
+    events.send(ErrorEvent{code, text});
+    std::fprintf(stderr, "trivet: %s\n", text.c_str());  // worker.log
+    return exit;
+  };
+  try {
+    const JobSpec spec = load_job(directory / kJobFileName, {});
+    return spec.kind == "train" ? train(spec, directory, resume, events) : infer(spec, directory, events);
+  } catch (const Error& e) {
+    return fail(error_code_name(e.code()), e.what(), exit_code(e.code()));
+  } catch (const std::bad_alloc&) {
+    return fail("memory", "out of memory", exit_code(ErrorCode::memory));
+  } catch (const std::exception& e) {
+    return fail("internal", fmt::format("internal error: {}", e.what()), exit_code(ErrorCode::internal));
+  }
+}
+
+}  // namespace
+
+void add_worker(CLI::App& app, Context& context) {
+  struct Options {
+    std::string directory;
+    bool resume = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("worker", "");
+  verb->group("");  // hidden
+  verb->add_option("--directory", options->directory)->required();
+  verb->add_flag("--resume", options->resume);
+  verb->callback([options, &context] { context.exit_code = work(options->directory, options->resume); });
+}
+
+}  // namespace trivet::cli
