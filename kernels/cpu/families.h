@@ -8,16 +8,16 @@
 
 namespace trivet::kernels::cpu {
 
-#define TRIVET_VECTOR_FAMILIES(isa)                       \
-  namespace isa {                                         \
-  std::span<const KernelEntry> elementwise_kernels();     \
-  std::span<const KernelEntry> reduction_kernels();       \
-  std::span<const KernelEntry> shape_kernels();           \
-  std::span<const KernelEntry> pooling_kernels();         \
-  std::span<const KernelEntry> normalization_kernels();   \
-  std::span<const KernelEntry> loss_kernels();            \
-  std::span<const KernelEntry> random_kernels();          \
-  std::span<const KernelEntry> optimizer_kernels();       \
+#define TRIVET_VECTOR_FAMILIES(isa)                     \
+  namespace isa {                                       \
+  std::span<const KernelEntry> elementwise_kernels();   \
+  std::span<const KernelEntry> reduction_kernels();     \
+  std::span<const KernelEntry> shape_kernels();         \
+  std::span<const KernelEntry> pooling_kernels();       \
+  std::span<const KernelEntry> normalization_kernels(); \
+  std::span<const KernelEntry> loss_kernels();          \
+  std::span<const KernelEntry> random_kernels();        \
+  std::span<const KernelEntry> optimizer_kernels();     \
   }
 TRIVET_VECTOR_FAMILIES(baseline)
 TRIVET_VECTOR_FAMILIES(avx2)

@@ -49,8 +49,6 @@ TRIVET_HOST_DEVICE inline std::uint64_t mix_key(std::uint64_t a, std::uint64_t b
 }
 
 // Uniform in [0, 1) with 24 bits.
-TRIVET_HOST_DEVICE inline float uniform_float(std::uint32_t bits) {
-  return static_cast<float>(bits >> 8) * 0x1p-24f;
-}
+TRIVET_HOST_DEVICE inline float uniform_float(std::uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; }
 
 }  // namespace trivet::math

@@ -34,32 +34,52 @@ void Error::compose() {
 
 const char* error_code_name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::internal: return "internal";
-    case ErrorCode::usage: return "usage";
-    case ErrorCode::job: return "job";
-    case ErrorCode::graph: return "graph";
-    case ErrorCode::data: return "data";
-    case ErrorCode::checkpoint: return "checkpoint";
-    case ErrorCode::io: return "io";
-    case ErrorCode::memory: return "memory";
-    case ErrorCode::diverged: return "diverged";
-    case ErrorCode::state: return "state";
+    case ErrorCode::internal:
+      return "internal";
+    case ErrorCode::usage:
+      return "usage";
+    case ErrorCode::job:
+      return "job";
+    case ErrorCode::graph:
+      return "graph";
+    case ErrorCode::data:
+      return "data";
+    case ErrorCode::checkpoint:
+      return "checkpoint";
+    case ErrorCode::io:
+      return "io";
+    case ErrorCode::memory:
+      return "memory";
+    case ErrorCode::diverged:
+      return "diverged";
+    case ErrorCode::state:
+      return "state";
   }
   return "internal";
 }
 
 int exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::internal: return 70;
-    case ErrorCode::usage: return 2;
-    case ErrorCode::job: return 3;
-    case ErrorCode::graph: return 4;
-    case ErrorCode::data: return 5;
-    case ErrorCode::checkpoint: return 6;
-    case ErrorCode::io: return 7;
-    case ErrorCode::memory: return 8;
-    case ErrorCode::diverged: return 9;
-    case ErrorCode::state: return 10;
+    case ErrorCode::internal:
+      return 70;
+    case ErrorCode::usage:
+      return 2;
+    case ErrorCode::job:
+      return 3;
+    case ErrorCode::graph:
+      return 4;
+    case ErrorCode::data:
+      return 5;
+    case ErrorCode::checkpoint:
+      return 6;
+    case ErrorCode::io:
+      return 7;
+    case ErrorCode::memory:
+      return 8;
+    case ErrorCode::diverged:
+      return 9;
+    case ErrorCode::state:
+      return 10;
   }
   return 70;
 }

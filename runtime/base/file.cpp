@@ -19,7 +19,8 @@ namespace {
 [[noreturn]] void fail(const std::string& doing, const fs::path& path, int error, const std::string& hint = {}) {
   std::string advice = hint;
   if (advice.empty() && error == ENOSPC) advice = "free space on that file system, or choose another place";
-  if (advice.empty() && (error == EACCES || error == EPERM || error == EROFS)) advice = "check the permissions of the folder";
+  if (advice.empty() && (error == EACCES || error == EPERM || error == EROFS))
+    advice = "check the permissions of the folder";
   throw Error(ErrorCode::io, fmt::format("cannot {} {}: {}", doing, path.string(), std::strerror(error)), advice);
 }
 
@@ -56,8 +57,8 @@ std::string read_file(const fs::path& path, std::size_t limit) {
   const Descriptor file{open_regular(path, info)};
   const auto size = static_cast<std::size_t>(info.st_size);
   if (size > limit) {
-    throw Error(ErrorCode::io, fmt::format("{} has {}, more than the {} allowed here", path.string(), format_bytes(size),
-                                           format_bytes(limit)));
+    throw Error(ErrorCode::io, fmt::format("{} has {}, more than the {} allowed here", path.string(),
+                                           format_bytes(size), format_bytes(limit)));
   }
   // One byte more than stated, so that a file which grows meanwhile is seen.
   std::string text(size + 1, '\0');

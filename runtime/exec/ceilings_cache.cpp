@@ -34,8 +34,8 @@ fs::path cache_directory() {
 std::optional<Ceilings> read_cached(const fs::path& path) {
   try {
     const json j = json::parse(read_file(path, 1 << 16));
-    const Ceilings c{j.at("matrix_flops"), j.at("vector_flops"), j.at("memory_bytes"), j.at("cache_bytes"),
-                     j.at("launch_seconds"), j.at("cache_size")};
+    const Ceilings c{j.at("matrix_flops"), j.at("vector_flops"),   j.at("memory_bytes"),
+                     j.at("cache_bytes"),  j.at("launch_seconds"), j.at("cache_size")};
     if (c.matrix_flops > 0 && c.vector_flops > 0 && c.memory_bytes > 0 && c.cache_bytes > 0) return c;
   } catch (const std::exception&) {
     // Absent or damaged: measured again below.
@@ -51,8 +51,12 @@ Ceilings cached_ceilings(const std::string& device, int threads) {
   if (const auto cached = read_cached(path)) return *cached;
   const kernels::cpu::Ceilings m = kernels::cpu::measure_ceilings(threads);
   const Ceilings c{m.matrix_flops, m.vector_flops, m.memory_bytes, m.cache_bytes, m.launch_seconds, m.cache_size};
-  const json j = {{"machine", machine},           {"matrix_flops", c.matrix_flops}, {"vector_flops", c.vector_flops},
-                  {"memory_bytes", c.memory_bytes}, {"cache_bytes", c.cache_bytes},   {"launch_seconds", c.launch_seconds},
+  const json j = {{"machine", machine},
+                  {"matrix_flops", c.matrix_flops},
+                  {"vector_flops", c.vector_flops},
+                  {"memory_bytes", c.memory_bytes},
+                  {"cache_bytes", c.cache_bytes},
+                  {"launch_seconds", c.launch_seconds},
                   {"cache_size", c.cache_size}};
   try {
     fs::create_directories(path.parent_path());

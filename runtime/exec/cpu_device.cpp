@@ -26,7 +26,8 @@ class HostMemory final : public DeviceMemory {
     if (bytes == 0) return;
     void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
-      throw Error(ErrorCode::memory, fmt::format("cannot allocate {} for the arena: {}", format_bytes(bytes), std::strerror(errno)),
+      throw Error(ErrorCode::memory,
+                  fmt::format("cannot allocate {} for the arena: {}", format_bytes(bytes), std::strerror(errno)),
                   "use a smaller batch or model");
     }
     data_ = static_cast<std::byte*>(p);
@@ -72,8 +73,10 @@ class CpuDevice final : public Device {
 
   std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) const override {
     if (bytes > memory_bytes()) {
-      throw Error(ErrorCode::memory, fmt::format("the arena needs {}, this machine has {}", format_bytes(bytes), format_bytes(memory_bytes())),
-                  "use a smaller batch or model; `trivet plan` shows what takes the memory");
+      throw Error(
+          ErrorCode::memory,
+          fmt::format("the arena needs {}, this machine has {}", format_bytes(bytes), format_bytes(memory_bytes())),
+          "use a smaller batch or model; `trivet plan` shows what takes the memory");
     }
     return std::make_unique<HostMemory>(bytes);
   }
@@ -85,7 +88,8 @@ class CpuDevice final : public Device {
     if (bytes > 0) std::memcpy(host, device, bytes);
   }
   std::size_t memory_bytes() const override {
-    auto limit = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGE_SIZE));
+    auto limit =
+        static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGE_SIZE));
     for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
       if (const auto bytes = read_limit(path)) limit = std::min(limit, *bytes);
     }
@@ -104,11 +108,14 @@ Isa chosen_isa(const DeviceOptions& options) {
   if (!options.isa) return best;
   for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
     if (*options.isa == kernels::cpu::isa_name(isa)) {
-      if (isa > best) throw Error(ErrorCode::usage, fmt::format("this processor cannot run {}", *options.isa), fmt::format("its best is {}", kernels::cpu::isa_name(best)));
+      if (isa > best)
+        throw Error(ErrorCode::usage, fmt::format("this processor cannot run {}", *options.isa),
+                    fmt::format("its best is {}", kernels::cpu::isa_name(best)));
       return isa;
     }
   }
-  throw Error(ErrorCode::usage, fmt::format("unknown instruction set '{}'", *options.isa), "one of baseline, avx2, avx512");
+  throw Error(ErrorCode::usage, fmt::format("unknown instruction set '{}'", *options.isa),
+              "one of baseline, avx2, avx512");
 }
 
 }  // namespace

@@ -43,8 +43,8 @@ class Evaluator {
         std::memcpy(memory_[i].get(), t.data.data(), t.data.size());
       } else if (found != bindings.end()) {
         if (found->second.type != v.type) {
-          throw Error(ErrorCode::graph, fmt::format("'{}' is {}, bound to {}", v.name, to_string(v.type),
-                                                    to_string(found->second.type)));
+          throw Error(ErrorCode::graph,
+                      fmt::format("'{}' is {}, bound to {}", v.name, to_string(v.type), to_string(found->second.type)));
         }
         std::memcpy(memory_[i].get(), found->second.data.data(), v.type.bytes());
       } else if (v.kind == ValueKind::state) {
@@ -68,7 +68,8 @@ class Evaluator {
     std::vector<TensorDesc> in_desc(in.begin(), in.end()), out_desc(out.begin(), out.end());
     const KernelSpec spec{in_desc, out_desc, node.packed.data(), threads_};
     if (!kernel || !kernel->supports(spec)) {
-      throw Error(ErrorCode::graph, fmt::format("{}: the CPU has no kernel for op '{}' with these types", node.name, node.op->name));
+      throw Error(ErrorCode::graph,
+                  fmt::format("{}: the CPU has no kernel for op '{}' with these types", node.name, node.op->name));
     }
     const auto prepared = kernel->prepare ? kernel->prepare(spec) : nullptr;
     const AlignedBytes workspace = allocate(kernel->workspace ? kernel->workspace(spec, prepared.get()) : 0);

@@ -47,8 +47,8 @@ void fill_initial(const Value& state, std::uint64_t seed, std::span<std::byte> b
     return;
   }
   if (state.type.dtype != DType::f32) {
-    throw Error(ErrorCode::graph, fmt::format("state '{}' is {}: only f32 states start with anything but zeros", state.name,
-                                              to_string(state.type)));
+    throw Error(ErrorCode::graph, fmt::format("state '{}' is {}: only f32 states start with anything but zeros",
+                                              state.name, to_string(state.type)));
   }
   const std::span<float> out(reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float));
   if (init.kind == Init::Kind::constant) {

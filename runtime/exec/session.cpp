@@ -21,7 +21,10 @@ std::size_t Arena::planned_bytes(const StateLayout& states, const std::vector<st
 }
 
 Arena::Arena(std::shared_ptr<const Device> device, StateLayout states, std::vector<std::shared_ptr<const Plan>> plans)
-    : device_(std::move(device)), states_(std::move(states)), plans_(std::move(plans)), stream_(device_->make_stream()) {
+    : device_(std::move(device)),
+      states_(std::move(states)),
+      plans_(std::move(plans)),
+      stream_(device_->make_stream()) {
   memory_ = device_->allocate(planned_bytes(states_, plans_));
   transient_offset_ = states_.bytes();
   for (const auto& plan : plans_) {
@@ -39,9 +42,12 @@ Arena::Arena(std::shared_ptr<const Device> device, StateLayout states, std::vect
 
 std::byte* Arena::region(Region region, const Plan& plan) const {
   switch (region) {
-    case Region::state: return memory_->data();
-    case Region::transient: return memory_->data() + transient_offset_;
-    case Region::constant: break;
+    case Region::state:
+      return memory_->data();
+    case Region::transient:
+      return memory_->data() + transient_offset_;
+    case Region::constant:
+      break;
   }
   for (std::size_t i = 0; i < plans_.size(); ++i) {
     if (plans_[i].get() == &plan) return memory_->data() + constant_offsets_[i];
@@ -73,7 +79,8 @@ void Arena::set_state(const std::string& name, const TensorType& type, const voi
   std::byte* address = state_address(name);
   const TensorType& expected = states_.find(name)->value.type;
   if (type != expected) {
-    throw Error(ErrorCode::graph, fmt::format("state '{}' is {}, expected {}", name, to_string(type), to_string(expected)));
+    throw Error(ErrorCode::graph,
+                fmt::format("state '{}' is {}, expected {}", name, to_string(type), to_string(expected)));
   }
   device_->upload(address, host, type.bytes(), *stream_);
   stream_->synchronize();
@@ -91,6 +98,7 @@ Tensor Arena::get_state(const std::string& name) const {
 
 Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan, bool poison)
     : arena_(std::move(arena)), plan_(std::move(plan)), poison_(poison) {
+  arena_->region(Region::constant, *plan_);  // throws if the arena was not made for this plan
   for (const PlannedStep& step : plan_->steps) {
     Launch launch{&step, {}, {}, arena_->region(Region::transient, *plan_) + step.workspace_offset};
     for (const int v : step.inputs) launch.in.push_back(v < 0 ? kernels::View{} : view(v));
@@ -107,9 +115,11 @@ kernels::View Session::view(int value) const {
   return v;
 }
 
-const PlannedValue& Session::named(const std::map<std::string, int>& names, const std::string& name, const char* what) const {
+const PlannedValue& Session::named(const std::map<std::string, int>& names, const std::string& name,
+                                   const char* what) const {
   const auto it = names.find(name);
-  if (it == names.end()) throw Error(ErrorCode::graph, fmt::format("plan '{}' has no {} '{}'", plan_->name, what, name));
+  if (it == names.end())
+    throw Error(ErrorCode::graph, fmt::format("plan '{}' has no {} '{}'", plan_->name, what, name));
   return plan_->values[static_cast<std::size_t>(it->second)];
 }
 
@@ -143,8 +153,8 @@ void Session::poison_after(int step) const {
 void Session::read_output(const std::string& name, void* data, std::size_t bytes) const {
   const PlannedValue& p = named(plan_->outputs, name, "output");
   if (bytes != p.type.bytes()) {
-    throw Error(ErrorCode::graph, fmt::format("output '{}' is {} ({} bytes), asked for {} bytes", name, to_string(p.type),
-                                              p.type.bytes(), bytes));
+    throw Error(ErrorCode::graph, fmt::format("output '{}' is {} ({} bytes), asked for {} bytes", name,
+                                              to_string(p.type), p.type.bytes(), bytes));
   }
   arena_->device().download(data, arena_->region(p.region, *plan_) + p.offset, bytes, arena_->stream());
   arena_->stream().synchronize();

@@ -11,11 +11,16 @@ namespace trivet {
 
 const char* memory_class_name(MemoryClass c) {
   switch (c) {
-    case MemoryClass::parameters: return "parameters";
-    case MemoryClass::gradients: return "gradients";
-    case MemoryClass::optimizer: return "optimizer";
-    case MemoryClass::activations: return "activations";
-    case MemoryClass::workspace: return "workspace";
+    case MemoryClass::parameters:
+      return "parameters";
+    case MemoryClass::gradients:
+      return "gradients";
+    case MemoryClass::optimizer:
+      return "optimizer";
+    case MemoryClass::activations:
+      return "activations";
+    case MemoryClass::workspace:
+      return "workspace";
   }
   return "?";
 }
@@ -98,7 +103,8 @@ std::vector<ValueId> Graph::add(const OpDef& op, std::vector<ValueId> inputs, co
   const std::vector<TensorType> out = op.infer(context);
   const auto id = static_cast<NodeId>(nodes_.size());
   for (std::size_t i = 0; i < out.size(); ++i) {
-    if (out[i].rank() > kMaxRank) context.fail(fmt::format("the result has rank {}, at most {} is possible", out[i].rank(), kMaxRank));
+    if (out[i].rank() > kMaxRank)
+      context.fail(fmt::format("the result has rank {}, at most {} is possible", out[i].rank(), kMaxRank));
     Value v;
     v.name = out.size() == 1 ? node.name : fmt::format("{}:{}", node.name, i);
     v.type = out[i];
@@ -112,14 +118,24 @@ std::vector<ValueId> Graph::add(const OpDef& op, std::vector<ValueId> inputs, co
 
 void Graph::set_output(const std::string& name, ValueId value) {
   for (const NamedValue& o : outputs_) {
-    if (o.name == name) throw Error(ErrorCode::graph, fmt::format("graph '{}' has two outputs named '{}'", name_, name));
+    if (o.name == name)
+      throw Error(ErrorCode::graph, fmt::format("graph '{}' has two outputs named '{}'", name_, name));
   }
   outputs_.push_back({name, value});
 }
 
+ValueId Graph::remove_output(const std::string& name) {
+  const auto it = std::find_if(outputs_.begin(), outputs_.end(), [&](const NamedValue& o) { return o.name == name; });
+  if (it == outputs_.end()) throw Error(ErrorCode::graph, fmt::format("graph '{}' has no output '{}'", name_, name));
+  const ValueId value = it->value;
+  outputs_.erase(it);
+  return value;
+}
+
 void Graph::set_update(ValueId state, ValueId value) {
   const Value& s = this->value(state);
-  if (s.kind != ValueKind::state) throw Error(ErrorCode::graph, fmt::format("'{}' is not a state and cannot be updated", s.name));
+  if (s.kind != ValueKind::state)
+    throw Error(ErrorCode::graph, fmt::format("'{}' is not a state and cannot be updated", s.name));
   if (s.type != type(value)) {
     throw Error(ErrorCode::graph, fmt::format("state '{}' is {}, its update '{}' is {}", s.name, to_string(s.type),
                                               this->value(value).name, to_string(type(value))));
@@ -194,7 +210,8 @@ std::string Graph::dump() const {
 
 std::string Graph::hash() const { return sha256_hex(dump()); }
 
-GraphCopier::GraphCopier(const Graph& from, Graph& to) : from_(from), to_(to), mapping_(from.values().size(), kNoValue) {
+GraphCopier::GraphCopier(const Graph& from, Graph& to)
+    : from_(from), to_(to), mapping_(from.values().size(), kNoValue) {
   for (std::size_t i = 0; i < from.values().size(); ++i) {
     const Value& v = from.values()[i];
     if (v.kind == ValueKind::input) {
@@ -210,7 +227,8 @@ ValueId GraphCopier::operator()(ValueId old) {
   ValueId& now = mapping_[static_cast<std::size_t>(old)];
   if (now == kNoValue) {
     const Value& v = from_.value(old);
-    if (v.kind != ValueKind::constant) throw Error(ErrorCode::internal, fmt::format("value '{}' was used before it was copied", v.name));
+    if (v.kind != ValueKind::constant)
+      throw Error(ErrorCode::internal, fmt::format("value '{}' was used before it was copied", v.name));
     now = to_.constant(from_.constant_of(old), v.name);
   }
   return now;

@@ -57,7 +57,8 @@ Attrs AttrSchema::complete(const Attrs& given, const std::string& where) const {
                                                 spec.name, list->size(), kMaxRank));
     }
     if (const auto* text = std::get_if<std::string>(&value);
-        text && !spec.choices.empty() && std::find(spec.choices.begin(), spec.choices.end(), *text) == spec.choices.end()) {
+        text && !spec.choices.empty() &&
+        std::find(spec.choices.begin(), spec.choices.end(), *text) == spec.choices.end()) {
       throw Error(ErrorCode::graph, fmt::format("{}: attribute '{}' is '{}'", where, spec.name, *text),
                   fmt::format("one of {}", join(spec.choices, ", ")));
     }
@@ -69,8 +70,9 @@ Attrs AttrSchema::complete(const Attrs& given, const std::string& where) const {
     for (const auto& [name, value] : given) {
       if (std::find(names.begin(), names.end(), name) == names.end()) {
         const std::string near = nearest(name, names);
-        throw Error(ErrorCode::graph, fmt::format("{}: there is no attribute '{}'", where, name),
-                    near.empty() ? fmt::format("attributes: {}", join(names, ", ")) : fmt::format("did you mean '{}'?", near));
+        throw Error(
+            ErrorCode::graph, fmt::format("{}: there is no attribute '{}'", where, name),
+            near.empty() ? fmt::format("attributes: {}", join(names, ", ")) : fmt::format("did you mean '{}'?", near));
       }
     }
     throw Error(ErrorCode::graph, fmt::format("{}: an attribute is given twice", where));

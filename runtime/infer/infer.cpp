@@ -15,9 +15,7 @@
 namespace trivet {
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::int64_t step_of(const fs::path& checkpoint) {
   const std::string name = checkpoint.filename().string();
@@ -49,8 +47,9 @@ ChosenCheckpoint choose_checkpoint(const InferConfig& config) {
   }
   if (config.checkpoint == "last" || newest.found->best_step == 0 || newest.found->best_step == newest.found->step) {
     if (!newest.damaged.empty() && config.checkpoint == "last") {
-      throw Error(ErrorCode::checkpoint, fmt::format("the last checkpoint is damaged: {}", newest.damaged.front().second),
-                  fmt::format("name an older one, for example infer.run: {}", folder.path(newest.found->step).string()));
+      throw Error(
+          ErrorCode::checkpoint, fmt::format("the last checkpoint is damaged: {}", newest.damaged.front().second),
+          fmt::format("name an older one, for example infer.run: {}", folder.path(newest.found->step).string()));
     }
     return {folder.path(newest.found->step), *newest.found};
   }
@@ -64,11 +63,13 @@ std::vector<PlanPtr> InferPlan::all() const {
   return result;
 }
 
-InferPlan plan_inference(const InferConfig& config, const TrainState& model, const ImageData& data, const Device& device) {
+InferPlan plan_inference(const InferConfig& config, const TrainState& model, const ImageData& data,
+                         const Device& device) {
   const Shape shape = {data.height, data.width, data.channels};
   if (shape != model.task.sample_shape) {
-    throw Error(ErrorCode::data, fmt::format("{} has images of {}, the model was trained on {}", config.data.images.string(),
-                                             to_string(shape), to_string(model.task.sample_shape)));
+    throw Error(ErrorCode::data,
+                fmt::format("{} has images of {}, the model was trained on {}", config.data.images.string(),
+                            to_string(shape), to_string(model.task.sample_shape)));
   }
   if (data.count == 0) throw Error(ErrorCode::data, fmt::format("{} has no images", config.data.images.string()));
   InferPlan plan;
@@ -83,15 +84,16 @@ InferPlan plan_inference(const InferConfig& config, const TrainState& model, con
   plan.memory = report_memory(plan.states, plan.all(), resident,
                               Loader::buffer_bytes(data.sample_elements(), config.batch, kPrefetch));
   if (plan.memory.total() > device.memory_bytes()) {
-    throw Error(ErrorCode::memory, fmt::format("inference needs up to {}, this machine has {}", format_bytes(plan.memory.total()),
-                                               format_bytes(device.memory_bytes())),
+    throw Error(ErrorCode::memory,
+                fmt::format("inference needs up to {}, this machine has {}", format_bytes(plan.memory.total()),
+                            format_bytes(device.memory_bytes())),
                 "use a smaller infer.batch");
   }
   return plan;
 }
 
-InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device, const std::atomic<bool>& stop,
-                          RunLog& log) {
+InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device,
+                          const std::atomic<bool>& stop, RunLog& log) {
   const ChosenCheckpoint chosen = choose_checkpoint(config);
   log.line(fmt::format("model: {}", chosen.path.string()));
   const ImageData data = load_images(config.data);
@@ -151,9 +153,12 @@ InferResult run_inference(const InferConfig& config, std::shared_ptr<const Devic
   writer->commit();
   result.seconds = now() - began;
   if (labels) result.accuracy = static_cast<double>(correct) / static_cast<double>(data.count);
-  nlohmann::json record = {{"kind", "final"}, {"samples", result.samples}, {"seconds", result.seconds},
+  nlohmann::json record = {{"kind", "final"},
+                           {"samples", result.samples},
+                           {"seconds", result.seconds},
                            {"images_per_second", static_cast<double>(result.samples) / result.seconds},
-                           {"checkpoint", chosen.path.string()}, {"output", config.output.string()},
+                           {"checkpoint", chosen.path.string()},
+                           {"output", config.output.string()},
                            {"data_digest", data.digest}};
   if (result.accuracy) record["accuracy"] = *result.accuracy;
   log.metrics(record);

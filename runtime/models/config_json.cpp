@@ -4,12 +4,18 @@
 
 namespace trivet {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerConfig, type, units, filters, kernel, stride, size, padding, activation, rate, bias)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerConfig, type, units, filters, kernel, stride, size, padding, activation, rate,
+                                   bias)
 
 void to_json(nlohmann::json& json, const ModelConfig& config) {
-  json = {{"name", config.name},       {"hidden", config.hidden},         {"channels", config.channels},
-          {"activation", config.activation}, {"batch_norm", config.batch_norm}, {"dropout", config.dropout},
-          {"classes", config.classes}, {"layers", config.layers}};
+  json = {{"name", config.name},
+          {"hidden", config.hidden},
+          {"channels", config.channels},
+          {"activation", config.activation},
+          {"batch_norm", config.batch_norm},
+          {"dropout", config.dropout},
+          {"classes", config.classes},
+          {"layers", config.layers}};
 }
 
 void from_json(const nlohmann::json& json, ModelConfig& config) {

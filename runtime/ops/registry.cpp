@@ -17,7 +17,8 @@ const std::vector<OpDef>& all_ops() {
     }
     std::sort(all.begin(), all.end(), [](const OpDef& a, const OpDef& b) { return a.name < b.name; });
     for (std::size_t i = 1; i < all.size(); ++i) {
-      if (all[i].name == all[i - 1].name) throw Error(ErrorCode::internal, fmt::format("op '{}' is declared twice", all[i].name));
+      if (all[i].name == all[i - 1].name)
+        throw Error(ErrorCode::internal, fmt::format("op '{}' is declared twice", all[i].name));
     }
     return all;
   }();
@@ -26,7 +27,8 @@ const std::vector<OpDef>& all_ops() {
 
 const OpDef* find_op(std::string_view name) {
   const std::vector<OpDef>& ops = all_ops();
-  const auto it = std::lower_bound(ops.begin(), ops.end(), name, [](const OpDef& op, std::string_view n) { return op.name < n; });
+  const auto it =
+      std::lower_bound(ops.begin(), ops.end(), name, [](const OpDef& op, std::string_view n) { return op.name < n; });
   return it != ops.end() && it->name == name ? &*it : nullptr;
 }
 
@@ -44,7 +46,8 @@ std::vector<ValueId> apply_all(Graph& graph, std::string_view op, std::vector<Va
   return graph.add(require_op(op), std::move(inputs), attrs, name);
 }
 
-ValueId apply(Graph& graph, std::string_view op, std::vector<ValueId> inputs, const Attrs& attrs, const std::string& name) {
+ValueId apply(Graph& graph, std::string_view op, std::vector<ValueId> inputs, const Attrs& attrs,
+              const std::string& name) {
   return apply_all(graph, op, std::move(inputs), attrs, name).front();
 }
 

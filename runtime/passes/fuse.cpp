@@ -22,8 +22,12 @@ const AttrValue& attribute(const Node& node, const std::string& name) {
 class Fuser {
  public:
   explicit Fuser(const Graph& graph)
-      : graph_(graph), result_(graph.name()), copier_(graph, result_), readers_(graph.values().size(), 0),
-        only_reader_(graph.values().size(), -1), done_(graph.nodes().size(), false) {
+      : graph_(graph),
+        result_(graph.name()),
+        copier_(graph, result_),
+        readers_(graph.values().size(), 0),
+        only_reader_(graph.values().size(), -1),
+        done_(graph.nodes().size(), false) {
     for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
       for (const ValueId v : graph.nodes()[i].inputs) {
         if (v == kNoValue) continue;
@@ -64,7 +68,8 @@ class Fuser {
   bool is_bias(const Node& node, ValueId v) const {
     const Value& value = graph_.value(v);
     return value.kind != ValueKind::computed && value.type.rank() == 1 &&
-           value.type.dim(0) == graph_.type(node.outputs[0]).dim(-1) && value.type.dtype == graph_.type(node.outputs[0]).dtype;
+           value.type.dim(0) == graph_.type(node.outputs[0]).dim(-1) &&
+           value.type.dtype == graph_.type(node.outputs[0]).dtype;
   }
 
   void fuse_activation(const Node& node) {
@@ -108,9 +113,10 @@ class Fuser {
         copier_.copy(graph_.node(ancestor));
         done_[at(ancestor)] = true;
       }
-      const std::vector<ValueId> out = result_.add(
-          require_op("softmax_cross_entropy"),
-          {copier_(backward.inputs[0]), copier_(backward.inputs[1]), copier_(backward.inputs[2])}, loss.attrs, loss.name);
+      const std::vector<ValueId> out =
+          result_.add(require_op("softmax_cross_entropy"),
+                      {copier_(backward.inputs[0]), copier_(backward.inputs[1]), copier_(backward.inputs[2])},
+                      loss.attrs, loss.name);
       copier_.map(loss.outputs[0], out[0]);
       copier_.map(backward.outputs[0], out[1]);
       done_[j] = true;

@@ -31,8 +31,8 @@ std::vector<ValueId> gradients(Graph& graph, ValueId y, ValueId seed, std::span<
     seed = apply(graph, "full", {}, {{"shape", type.shape}, {"value", 1.0}}, "seed");
   }
   if (graph.type(seed) != graph.type(y)) {
-    throw Error(ErrorCode::graph, fmt::format("the seed of the gradients is {}, expected {}", to_string(graph.type(seed)),
-                                              to_string(graph.type(y))));
+    throw Error(ErrorCode::graph, fmt::format("the seed of the gradients is {}, expected {}",
+                                              to_string(graph.type(seed)), to_string(graph.type(y))));
   }
   const std::vector<bool> depends = depends_on(graph, wrt);
   std::vector<ValueId> gradient(graph.values().size(), kNoValue);
@@ -65,11 +65,14 @@ std::vector<ValueId> gradients(Graph& graph, ValueId y, ValueId seed, std::span<
       if (g == kNoValue || !needed[i]) continue;
       const TensorType type = graph.type(node.inputs[i]);
       if (graph.type(g) != type) {
-        throw Error(ErrorCode::internal, fmt::format("{}: the gradient of input {} of op '{}' is {}, expected {}", node.name,
-                                                     i, node.op->name, to_string(graph.type(g)), to_string(type)));
+        throw Error(ErrorCode::internal,
+                    fmt::format("{}: the gradient of input {} of op '{}' is {}, expected {}", node.name, i,
+                                node.op->name, to_string(graph.type(g)), to_string(type)));
       }
       ValueId& sum = gradient[static_cast<std::size_t>(node.inputs[i])];
-      sum = sum == kNoValue ? g : apply(graph, "add", {sum, g}, {}, fmt::format("{}.grad_sum_{}", node.name, graph.nodes().size()));
+      sum = sum == kNoValue
+                ? g
+                : apply(graph, "add", {sum, g}, {}, fmt::format("{}.grad_sum_{}", node.name, graph.nodes().size()));
     }
   }
   std::vector<ValueId> result;

@@ -95,6 +95,47 @@ Graph drop_dead(const Graph& graph) {
   return result;
 }
 
+Graph pool_before_relu(const Graph& graph) {
+  std::vector<int> readers(graph.values().size(), 0);
+  for (const Node& node : graph.nodes()) {
+    for (const ValueId v : node.inputs) {
+      if (v != kNoValue) ++readers[at(v)];
+    }
+  }
+  for (const NamedValue& o : graph.outputs()) ++readers[at(o.value)];
+  for (const Update& u : graph.updates()) ++readers[at(u.value)];
+  const auto relu_before = [&](const Node& node) -> const Node* {
+    const NodeId producer = node.op->name == "max_pool" ? graph.value(node.inputs[0]).producer : -1;
+    if (producer < 0 || graph.node(producer).op->name != "relu" || readers[at(node.inputs[0])] != 1) return nullptr;
+    // A padded pool may have windows of padding alone, where only the values after relu are defined alike.
+    for (const auto& [name, value] : node.attrs) {
+      if (name != "pads") continue;
+      for (const std::int64_t pad : std::get<std::vector<std::int64_t>>(value)) {
+        if (pad != 0) return nullptr;
+      }
+    }
+    return &graph.node(producer);
+  };
+  std::set<const Node*> moved;
+  for (const Node& node : graph.nodes()) {
+    if (const Node* relu = relu_before(node)) moved.insert(relu);
+  }
+  Graph result(graph.name());
+  GraphCopier copier(graph, result);
+  for (const Node& node : graph.nodes()) {
+    if (moved.contains(&node)) continue;
+    const Node* relu = relu_before(node);
+    if (!relu) {
+      copier.copy(node);
+      continue;
+    }
+    const ValueId pooled = result.add(*node.op, {copier(relu->inputs[0])}, node.attrs, node.name).front();
+    copier.map(node.outputs[0], result.add(*relu->op, {pooled}, relu->attrs, relu->name).front());
+  }
+  copier.finish();
+  return result;
+}
+
 Graph optimize(const Graph& graph, const Evaluate& evaluate) {
   Graph result = fold_constants(drop_dead(graph), evaluate);
   result = merge_common(result);

@@ -117,8 +117,8 @@ class Replay {
 
   bool in_workspace(const PlannedStep& step, int v) const {
     const PlannedValue& p = value(v);
-    return step.workspace_bytes > 0 && p.region == Region::transient && p.offset < step.workspace_offset + step.workspace_bytes &&
-           step.workspace_offset < p.offset + p.type.bytes();
+    return step.workspace_bytes > 0 && p.region == Region::transient &&
+           p.offset < step.workspace_offset + step.workspace_bytes && step.workspace_offset < p.offset + p.type.bytes();
   }
 
   const Plan& plan_;

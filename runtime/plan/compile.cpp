@@ -13,7 +13,9 @@ namespace {
 
 std::size_t at(std::int32_t id) { return static_cast<std::size_t>(id); }
 
-std::size_t round_up(std::size_t bytes, std::size_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+std::size_t round_up(std::size_t bytes, std::size_t alignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
 
 class Compiler {
  public:
@@ -28,6 +30,7 @@ class Compiler {
     plan_->graph_hash = graph_.hash();
     order_ = execution_order(graph_);
     roots_ = alias_roots(graph_);
+    refuse_outputs_of_old_values();
     place_states_and_constants();
     find_last_uses();
     assign_buffers();
@@ -41,6 +44,19 @@ class Compiler {
 
  private:
   PlannedValue& planned(ValueId v) { return plan_->values[at(v)]; }
+
+  void refuse_outputs_of_old_values() const {
+    for (const NamedValue& o : graph_.outputs()) {
+      for (const Update& u : graph_.updates()) {
+        if (roots_[at(o.value)] == u.state) {
+          throw Error(ErrorCode::graph,
+                      fmt::format("output '{}' is the old value of state '{}', which the run overwrites", o.name,
+                                  graph_.value(u.state).name),
+                      "make the new value the output, or a copy of the old one");
+        }
+      }
+    }
+  }
 
   // Values of the plan are numbered as those of the graph.
   void place_states_and_constants() {
@@ -101,7 +117,8 @@ class Compiler {
     for (const ValueId v : graph_.inputs()) planned(v).buffer = new_buffer(v, -1);
     for (std::size_t s = 0; s < order_.size(); ++s) {
       const Node& node = graph_.node(order_[s]);
-      for (std::size_t o = 0; o < node.outputs.size(); ++o) assign_output(node, static_cast<int>(o), static_cast<int>(s));
+      for (std::size_t o = 0; o < node.outputs.size(); ++o)
+        assign_output(node, static_cast<int>(o), static_cast<int>(s));
     }
   }
 
@@ -118,9 +135,8 @@ class Compiler {
     }
     if (const auto update = update_of_.find(out); update != update_of_.end()) {
       if (!may_overwrite(node, o, update->second)) {
-        throw Error(ErrorCode::graph,
-                    fmt::format("{}: op '{}' cannot write the new value of state '{}' in place", node.name, node.op->name,
-                                graph_.value(update->second).name));
+        throw Error(ErrorCode::graph, fmt::format("{}: op '{}' cannot write the new value of state '{}' in place",
+                                                  node.name, node.op->name, graph_.value(update->second).name));
       }
       return share(update->second);
     }
@@ -187,8 +203,9 @@ class Compiler {
     const kernels::KernelSpec spec{in, out, step.attrs.data(), target_.threads()};
     step.kernel = target_.find(node.op->name);
     if (!step.kernel || !step.kernel->supports(spec)) {
-      throw Error(ErrorCode::graph, fmt::format("{}: {} has no kernel for {}({})", node.name, target_.description(),
-                                                node.op->name, fmt::join(types, ", ")),
+      throw Error(ErrorCode::graph,
+                  fmt::format("{}: {} has no kernel for {}({})", node.name, target_.description(), node.op->name,
+                              fmt::join(types, ", ")),
                   "cast the inputs, or run the job on another device");
     }
     try {
@@ -214,7 +231,8 @@ class Compiler {
       bytes += static_cast<double>(graph_.type(v).bytes());
     }
     Cost cost;
-    if (node.op->cost) cost = node.op->cost(OpContext(node.op->name, node.name, in, node.inputs, node.packed.data()), out);
+    if (node.op->cost)
+      cost = node.op->cost(OpContext(node.op->name, node.name, in, node.inputs, node.packed.data()), out);
     step.flops = cost.flops;
     step.bytes = cost.bytes < 0 ? bytes : cost.bytes;
     step.matrix = cost.matrix;
@@ -295,7 +313,7 @@ class Compiler {
   std::vector<ValueId> roots_;
   std::vector<int> last_use_;  // by root value, in places of order_
   std::set<ValueId> gradient_roots_;
-  std::map<ValueId, ValueId> update_of_;  // root of an update's value -> state
+  std::map<ValueId, ValueId> update_of_;                           // root of an update's value -> state
   std::vector<std::pair<std::size_t, std::size_t>> workspace_of_;  // step, buffer
 };
 

@@ -38,9 +38,11 @@ Placement place_in_order(std::span<const LiveBuffer> buffers, const std::vector<
 Placement place_buffers(std::span<const LiveBuffer> buffers) {
   std::vector<std::size_t> order(buffers.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return buffers[a].bytes > buffers[b].bytes; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return buffers[a].bytes > buffers[b].bytes; });
   Placement by_size = place_in_order(buffers, order);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return buffers[a].first < buffers[b].first; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return buffers[a].first < buffers[b].first; });
   Placement by_time = place_in_order(buffers, order);
   return by_time.size < by_size.size ? by_time : by_size;
 }

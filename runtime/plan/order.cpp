@@ -75,7 +75,8 @@ std::vector<NodeId> execution_order(const Graph& graph) {
   if (order.size() != n) {
     for (std::size_t i = 0; i < n; ++i) {
       if (waits[i] > 0 && updates[i]) {
-        throw Error(ErrorCode::graph, fmt::format("{}: updates a state whose old value is still needed after it", graph.nodes()[i].name));
+        throw Error(ErrorCode::graph,
+                    fmt::format("{}: updates a state whose old value is still needed after it", graph.nodes()[i].name));
       }
     }
     throw Error(ErrorCode::internal, "the graph has a cycle");

@@ -68,8 +68,8 @@ std::string Plan::dump() const {
     const PlannedValue& p = values[static_cast<std::size_t>(v)];
     return fmt::format("{}@{}+{}", to_string(p.type), regions[static_cast<std::size_t>(p.region)], p.offset);
   };
-  std::string text = fmt::format("plan {} for {}\ngraph {}\nstate {} constant {} transient {}\n", name, target, graph_hash,
-                                 state_bytes, constant_bytes, transient_bytes);
+  std::string text = fmt::format("plan {} for {}\ngraph {}\nstate {} constant {} transient {}\n", name, target,
+                                 graph_hash, state_bytes, constant_bytes, transient_bytes);
   for (const auto& [input, v] : inputs) text += fmt::format("input {} {}\n", input, place(v));
   for (const PlannedStep& s : steps) {
     std::vector<std::string> in, out;

@@ -101,7 +101,8 @@ void put_in_place(const fs::path& temporary, const fs::path& target) {
     fs::remove_all(temporary);
     return;
   }
-  if (errno != EINVAL) throw fs::filesystem_error("rename", temporary, target, std::error_code(errno, std::generic_category()));
+  if (errno != EINVAL)
+    throw fs::filesystem_error("rename", temporary, target, std::error_code(errno, std::generic_category()));
   // A file system without exchange: the older checkpoint covers the moment in between.
   fs::path old = temporary;
   old += ".old";
@@ -125,7 +126,8 @@ json read_verified(const fs::path& directory) {
   json j = json::parse(read_file(path, kLargestState), nullptr, false);
   if (!j.is_object()) damaged(path, "is not a JSON object: truncated or damaged");
   if (j.value("format", json(0)) != json(kFormat)) {
-    damaged(path, fmt::format("has format {}, this program reads format {}", j.value("format", json(0)).dump(), kFormat));
+    damaged(path,
+            fmt::format("has format {}, this program reads format {}", j.value("format", json(0)).dump(), kFormat));
   }
   if (j.value("sha256", json()) != json(digest_of(j))) damaged(path, "does not match its own SHA-256: damaged");
   for (const char* name : {kModelFile, kOptimizerFile}) {
@@ -146,7 +148,8 @@ json read_verified(const fs::path& directory) {
 void CheckpointFolder::prepare() const {
   std::error_code error;
   fs::create_directories(directory_, error);
-  if (error) throw Error(ErrorCode::io, fmt::format("cannot make the folder {}: {}", directory_.string(), error.message()));
+  if (error)
+    throw Error(ErrorCode::io, fmt::format("cannot make the folder {}: {}", directory_.string(), error.message()));
   for (const auto& entry : fs::directory_iterator(directory_)) {
     if (entry.path().filename().string().starts_with(".")) fs::remove_all(entry.path(), error);
   }
@@ -216,7 +219,8 @@ void CheckpointFolder::load_tensors(std::int64_t step, Arena& arena, bool optimi
       if (!wanted(slot)) continue;
       const TensorBytes& tensor = file.tensor(slot.value.name);
       if (tensor.type != slot.value.type) {
-        damaged(path(step) / name, fmt::format("'{}' is {}, expected {}", slot.value.name, to_string(tensor.type), to_string(slot.value.type)));
+        damaged(path(step) / name, fmt::format("'{}' is {}, expected {}", slot.value.name, to_string(tensor.type),
+                                               to_string(slot.value.type)));
       }
       arena.set_state(slot.value.name, tensor.type, tensor.bytes.data());
       ++used;

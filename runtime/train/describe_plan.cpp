@@ -14,7 +14,8 @@ std::string steps_table(const Plan& plan, const Ceilings& ceilings) {
     const std::string output =
         step.outputs.empty() ? "" : to_string(plan.values[static_cast<std::size_t>(step.outputs[0])].type);
     table.add_row({fmt::format("{}", i), step.node, step.op, output, format_count(step.flops),
-                   format_bytes(static_cast<std::uint64_t>(step.bytes)), format_seconds(Plan::seconds(step, ceilings))});
+                   format_bytes(static_cast<std::uint64_t>(step.bytes)),
+                   format_seconds(Plan::seconds(step, ceilings))});
   }
   return table.str();
 }

@@ -5,6 +5,7 @@
 #include "trivet/models/build.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/gradients.h"
+#include "trivet/passes/passes.h"
 
 namespace trivet {
 namespace {
@@ -38,17 +39,31 @@ std::vector<ValueId> trainable(const Graph& graph) {
   return result;
 }
 
+// The model with its input x, rewritten for speed. `logits` is the value to go on from.
+Graph forward_graph(const std::string& name, const ModelTask& task, std::int64_t samples, bool training,
+                    ValueId& logits) {
+  Graph model(name);
+  const ValueId x = model.input("x", batch_type(task, samples));
+  model.set_output("logits", build_model(model, task.model, x, training, task.seed));
+  Graph graph = pool_before_relu(model);
+  logits = graph.remove_output("logits");
+  return graph;
+}
+
 // Forward and backward; gradients of the mean loss of the whole optimizer step.
-std::vector<ValueId> add_gradients(Graph& graph, const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
-  const ValueId x = graph.input("x", batch_type(task, samples));
+Graph gradient_graph(const std::string& name, const ModelTask& task, const TrainConfig& config, std::int64_t samples,
+                     std::vector<ValueId>& grads) {
+  ValueId logits = kNoValue;
+  Graph graph = forward_graph(name, task, samples, true, logits);
   const ValueId y = graph.input("y", {DType::i32, {samples}});
   const ValueId inv_count = graph.input("inv_count", {DType::f32, {}});
-  const ValueId logits = build_model(graph, task.model, x, true, task.seed);
   add_counts(graph, logits, y, config.top_k);
   const ValueId loss = apply(graph, "cross_entropy", {logits, y}, {}, "loss");
   graph.set_output("loss", total(graph, loss, "loss_sum"));
-  const ValueId seed = apply(graph, "expand", {inv_count}, {{"shape", std::vector<std::int64_t>{samples}}}, "loss_gradient");
-  return gradients(graph, loss, seed, trainable(graph));
+  const ValueId seed =
+      apply(graph, "expand", {inv_count}, {{"shape", std::vector<std::int64_t>{samples}}}, "loss_gradient");
+  grads = gradients(graph, loss, seed, trainable(graph));
+  return graph;
 }
 
 // Biases and the scales of norms are vectors; decaying them only harms.
@@ -62,7 +77,8 @@ ValueId optimizer_state(Graph& graph, ValueId parameter, const std::string& what
   return graph.state(name, type, MemoryClass::optimizer);
 }
 
-void add_sgd(Graph& graph, const OptimizerConfig& config, ValueId parameter, ValueId gradient, ValueId lr, ValueId scale) {
+void add_sgd(Graph& graph, const OptimizerConfig& config, ValueId parameter, ValueId gradient, ValueId lr,
+             ValueId scale) {
   const ValueId buffer = optimizer_state(graph, parameter, "momentum");
   const auto out = apply_all(graph, "sgd_step", {parameter, gradient, buffer, lr, scale},
                              {{"momentum", config.momentum}, {"weight_decay", weight_decay(graph, parameter, config)}},
@@ -71,7 +87,8 @@ void add_sgd(Graph& graph, const OptimizerConfig& config, ValueId parameter, Val
   graph.set_update(buffer, out[1]);
 }
 
-void add_adamw(Graph& graph, const OptimizerConfig& config, ValueId parameter, ValueId gradient, ValueId lr, ValueId scale) {
+void add_adamw(Graph& graph, const OptimizerConfig& config, ValueId parameter, ValueId gradient, ValueId lr,
+               ValueId scale) {
   const ValueId m = optimizer_state(graph, parameter, "m");
   const ValueId v = optimizer_state(graph, parameter, "v");
   const ValueId step = input_once(graph, "step", {DType::i64, {}});
@@ -92,13 +109,15 @@ void add_updates(Graph& graph, const TrainConfig& config, const std::vector<Valu
   ValueId scale = kNoValue;
   if (config.clip_norm > 0) {
     std::vector<ValueId> norms;
-    for (const ValueId g : gradients) norms.push_back(apply(graph, "squared_norm", {g}, {}, "norm." + graph.value(g).name));
+    for (const ValueId g : gradients)
+      norms.push_back(apply(graph, "squared_norm", {g}, {}, "norm." + graph.value(g).name));
     const auto out = apply_all(graph, "clip_scale", norms, {{"max_norm", config.clip_norm}}, "clip");
     scale = out[0];
     graph.set_output("grad_norm", out[1]);
   }
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    (config.optimizer.name == "sgd" ? add_sgd : add_adamw)(graph, config.optimizer, parameters[i], gradients[i], lr, scale);
+    (config.optimizer.name == "sgd" ? add_sgd : add_adamw)(graph, config.optimizer, parameters[i], gradients[i], lr,
+                                                           scale);
   }
 }
 
@@ -111,15 +130,15 @@ ValueId accumulator(Graph& graph, ValueId parameter) {
 }  // namespace
 
 Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
-  Graph graph(fmt::format("{}.step{}", task.model.name, samples));
-  const std::vector<ValueId> grads = add_gradients(graph, task, config, samples);
+  std::vector<ValueId> grads;
+  Graph graph = gradient_graph(fmt::format("{}.step{}", task.model.name, samples), task, config, samples, grads);
   add_updates(graph, config, trainable(graph), grads);
   return graph;
 }
 
 Graph accumulate_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
-  Graph graph(fmt::format("{}.accumulate{}", task.model.name, samples));
-  const std::vector<ValueId> grads = add_gradients(graph, task, config, samples);
+  std::vector<ValueId> grads;
+  Graph graph = gradient_graph(fmt::format("{}.accumulate{}", task.model.name, samples), task, config, samples, grads);
   const std::vector<ValueId> parameters = trainable(graph);
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const ValueId sum = accumulator(graph, parameters[i]);
@@ -139,24 +158,24 @@ Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
   }
   for (const ValueId p : parameters) sums.push_back(accumulator(graph, p));
   add_updates(graph, config, parameters, sums);
-  for (const ValueId sum : sums) graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
+  for (const ValueId sum : sums)
+    graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
   return graph;
 }
 
 Graph evaluate_graph(const ModelTask& task, std::int64_t top_k, std::int64_t samples) {
-  Graph graph(fmt::format("{}.evaluate{}", task.model.name, samples));
-  const ValueId x = graph.input("x", batch_type(task, samples));
+  ValueId logits = kNoValue;
+  Graph graph = forward_graph(fmt::format("{}.evaluate{}", task.model.name, samples), task, samples, false, logits);
   const ValueId y = graph.input("y", {DType::i32, {samples}});
-  const ValueId logits = build_model(graph, task.model, x, false, task.seed);
   add_counts(graph, logits, y, top_k);
   graph.set_output("loss", total(graph, apply(graph, "cross_entropy", {logits, y}, {}, "loss"), "loss_sum"));
   return graph;
 }
 
 Graph predict_graph(const ModelTask& task, std::int64_t samples) {
-  Graph graph(fmt::format("{}.predict{}", task.model.name, samples));
-  const ValueId x = graph.input("x", batch_type(task, samples));
-  graph.set_output("probabilities", apply(graph, "softmax", {build_model(graph, task.model, x, false, task.seed)}, {}, "probabilities"));
+  ValueId logits = kNoValue;
+  Graph graph = forward_graph(fmt::format("{}.predict{}", task.model.name, samples), task, samples, false, logits);
+  graph.set_output("probabilities", apply(graph, "softmax", {logits}, {}, "probabilities"));
   return graph;
 }
 

@@ -48,7 +48,8 @@ PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& dev
   return compile(optimized, states, device);
 }
 
-TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts, const Device& device) {
+TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
+                         const Device& device) {
   TrainPlans plans;
   const bool accumulates = config.micro_batch > 0 && config.micro_batch < config.batch;
   for (const std::int64_t size : training_pieces(config, counts.train)) {

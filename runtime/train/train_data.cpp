@@ -15,16 +15,15 @@ void check_labels(const ImageData& data, std::int64_t classes, const IdxSource& 
   }
   for (std::size_t i = 0; i < data.labels.size(); ++i) {
     if (data.labels[i] < 0 || data.labels[i] >= classes) {
-      throw Error(ErrorCode::data, fmt::format("{}: sample {} has label {}, the model has {} classes", source.labels.string(), i,
-                                               data.labels[i], classes),
+      throw Error(ErrorCode::data,
+                  fmt::format("{}: sample {} has label {}, the model has {} classes", source.labels.string(), i,
+                              data.labels[i], classes),
                   fmt::format("set model.classes to {}", data.classes));
     }
   }
 }
 
-std::size_t resident(const ImageData& data) {
-  return data.pixels.size() + data.labels.size() * sizeof(std::int32_t);
-}
+std::size_t resident(const ImageData& data) { return data.pixels.size() + data.labels.size() * sizeof(std::int32_t); }
 
 }  // namespace
 
@@ -38,21 +37,26 @@ TrainData TrainData::load(const TrainJob& job) {
     const ImageData& a = data.train;
     const ImageData& b = *data.test;
     if (a.height != b.height || a.width != b.width || a.channels != b.channels) {
-      throw Error(ErrorCode::data, fmt::format("{} has images of {}x{}x{}, {} of {}x{}x{}", job.data.test->images.string(), b.height,
-                                               b.width, b.channels, job.data.train.images.string(), a.height, a.width, a.channels));
+      throw Error(ErrorCode::data,
+                  fmt::format("{} has images of {}x{}x{}, {} of {}x{}x{}", job.data.test->images.string(), b.height,
+                              b.width, b.channels, job.data.train.images.string(), a.height, a.width, a.channels));
     }
   }
   data.split = split_indices(data.train.count, job.data.validation, job.seed);
   if (data.split.train.empty()) {
-    throw Error(ErrorCode::data, fmt::format("{} has {} samples, none is left to train on", job.data.train.images.string(), data.train.count),
-                "lower data.validation or use more data");
+    throw Error(
+        ErrorCode::data,
+        fmt::format("{} has {} samples, none is left to train on", job.data.train.images.string(), data.train.count),
+        "lower data.validation or use more data");
   }
-  data.normalization = job.data.normalize ? compute_normalization(data.train, data.split.train) : Normalization::unit(data.train.channels);
+  data.normalization = job.data.normalize ? compute_normalization(data.train, data.split.train)
+                                          : Normalization::unit(data.train.channels);
   return data;
 }
 
 SampleCounts TrainData::counts() const {
-  return {static_cast<std::int64_t>(split.train.size()), static_cast<std::int64_t>(split.validation.size()), test ? test->count : 0};
+  return {static_cast<std::int64_t>(split.train.size()), static_cast<std::int64_t>(split.validation.size()),
+          test ? test->count : 0};
 }
 
 std::size_t TrainData::bytes() const {
@@ -61,9 +65,7 @@ std::size_t TrainData::bytes() const {
   return resident(train) + (test ? resident(*test) : 0) + 3 * indices;
 }
 
-std::string TrainData::digest() const {
-  return test ? sha256_hex(train.digest + "\n" + test->digest) : train.digest;
-}
+std::string TrainData::digest() const { return test ? sha256_hex(train.digest + "\n" + test->digest) : train.digest; }
 
 TrainPlan plan_job(const TrainJob& job, const TrainData& data, const Device& device) {
   TrainPlan plan;
@@ -75,8 +77,9 @@ TrainPlan plan_job(const TrainJob& job, const TrainData& data, const Device& dev
                               Loader::buffer_bytes(sample, pass, job.data.prefetch);
   plan.memory = report_memory(plan.plans.states, plan.plans.all(), data.bytes(), loaders);
   if (plan.memory.total() > device.memory_bytes()) {
-    throw Error(ErrorCode::memory, fmt::format("the run needs up to {}, this machine has {}", format_bytes(plan.memory.total()),
-                                               format_bytes(device.memory_bytes())),
+    throw Error(ErrorCode::memory,
+                fmt::format("the run needs up to {}, this machine has {}", format_bytes(plan.memory.total()),
+                            format_bytes(device.memory_bytes())),
                 "use a smaller train.batch, or train.micro_batch to accumulate gradients");
   }
   return plan;

@@ -15,9 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // A compiled pass with what it wants to be fed.
 struct Pass {
@@ -78,8 +76,13 @@ std::vector<std::int64_t> all_indices(std::int64_t n) {
 
 struct Trainer::Impl {
   Impl(TrainJob j, std::shared_ptr<const Device> d, fs::path dir, RunLog& l)
-      : job(std::move(j)), device(std::move(d)), directory(std::move(dir)), log(l), data(TrainData::load(job)),
-        plan(plan_job(job, data, *device)), folder(directory / "checkpoints") {
+      : job(std::move(j)),
+        device(std::move(d)),
+        directory(std::move(dir)),
+        log(l),
+        data(TrainData::load(job)),
+        plan(plan_job(job, data, *device)),
+        folder(directory / "checkpoints") {
     batches = batch_count(data.counts().train, job.train.batch);
     total_steps = batches * job.train.epochs;
     log_every = std::max<std::int64_t>(1, batches / 50);
@@ -100,8 +103,8 @@ struct Trainer::Impl {
   Passes step_passes, accumulate_passes, evaluate_passes;
   std::unique_ptr<Pass> apply_pass;
   TrainState state;
-  double began = 0;         // when this attempt began, less the seconds of those before
-  double progress_at = 0;   // when progress was last told
+  double began = 0;        // when this attempt began, less the seconds of those before
+  double progress_at = 0;  // when progress was last told
 
   TrainResult run(const std::atomic<bool>& stop, bool resume);
   void prepare();
@@ -111,12 +114,13 @@ struct Trainer::Impl {
   void optimizer_step(const Batch& batch);
   void feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count);
   void after_step(double loss, double lr, std::optional<double> grad_norm);
-  std::optional<MetricSums> evaluate(const ImageData& images, std::vector<std::int64_t> order, const std::atomic<bool>* stop);
+  std::optional<MetricSums> evaluate(const ImageData& images, std::vector<std::int64_t> order,
+                                     const std::atomic<bool>* stop);
   void finish_epoch(const std::optional<Metrics>& validation, double seconds);
   void save();
   TrainResult finish();
-  void tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total, double phase_began,
-            std::int64_t samples_before, std::optional<double> loss);
+  void tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total,
+            double phase_began, std::int64_t samples_before, std::optional<double> loss);
   bool interrupted(const std::atomic<bool>& stop);
 };
 
@@ -155,15 +159,18 @@ void Trainer::Impl::resume_from_newest() {
   state = std::move(*newest.found);
   const fs::path path = folder.path(state.step);
   if (state.graph_hash != plan.plans.graph_hash) {
-    throw Error(ErrorCode::checkpoint, fmt::format("{} belongs to another model or other training settings", path.string()),
+    throw Error(ErrorCode::checkpoint,
+                fmt::format("{} belongs to another model or other training settings", path.string()),
                 "resume with the job file of the run, or start a new run");
   }
   if (state.data_digest != data.digest()) {
-    throw Error(ErrorCode::checkpoint, fmt::format("{} was trained on other data: the files have changed since", path.string()),
+    throw Error(ErrorCode::checkpoint,
+                fmt::format("{} was trained on other data: the files have changed since", path.string()),
                 "bring the data of the run back, or start a new run");
   }
   if (state.target != device->description()) {
-    log.warn(fmt::format("the checkpoint was made on '{}', this is '{}': results may differ in their last bits", state.target, device->description()));
+    log.warn(fmt::format("the checkpoint was made on '{}', this is '{}': results may differ in their last bits",
+                         state.target, device->description()));
     state.target = device->description();
   }
   arena->initialize(job.seed);  // accumulated gradients start at zero
@@ -224,8 +231,9 @@ void Trainer::Impl::optimizer_step(const Batch& batch) {
 
 void Trainer::Impl::after_step(double loss, double lr, std::optional<double> grad_norm) {
   if (!std::isfinite(loss)) {
-    throw Error(ErrorCode::diverged, fmt::format("the loss is {} at step {} (epoch {}, batch {}), learning rate {:g}", loss, state.step,
-                                                 state.epoch + 1, state.batch, lr),
+    throw Error(ErrorCode::diverged,
+                fmt::format("the loss is {} at step {} (epoch {}, batch {}), learning rate {:g}", loss, state.step,
+                            state.epoch + 1, state.batch, lr),
                 "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays");
   }
   if (state.step % log_every == 0) {
@@ -250,7 +258,8 @@ bool Trainer::Impl::train_epoch(Loader& loader, const std::atomic<bool>& stop) {
   Batch batch;
   while (loader.next(batch)) {
     optimizer_step(batch);
-    tell("train", state.batch, batches, state.sums.samples, data.counts().train, phase_began, samples_before, mean(state.sums).loss);
+    tell("train", state.batch, batches, state.sums.samples, data.counts().train, phase_began, samples_before,
+         mean(state.sums).loss);
     const bool due = job.train.checkpoint.every_steps > 0 && state.step % job.train.checkpoint.every_steps == 0;
     if (due && state.batch < batches) save();
     if (interrupted(stop)) return false;
@@ -258,8 +267,9 @@ bool Trainer::Impl::train_epoch(Loader& loader, const std::atomic<bool>& stop) {
   return true;
 }
 
-void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total,
-                         double phase_began, std::int64_t samples_before, std::optional<double> loss) {
+void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples,
+                         std::int64_t total, double phase_began, std::int64_t samples_before,
+                         std::optional<double> loss) {
   constexpr double kInterval = 0.1;  // seconds: as often as a terminal is redrawn
   const double time = now();
   if (time - progress_at < kInterval && step < steps) return;
@@ -275,7 +285,8 @@ void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t step
   p.loss = loss;
   p.seconds = time - phase_began;
   if (p.seconds > 0) p.rate = static_cast<double>(samples - samples_before) / p.seconds;
-  if (state.step > 0 && state.step < total_steps) p.left = (time - began) / static_cast<double>(state.step) * static_cast<double>(total_steps - state.step);
+  if (state.step > 0 && state.step < total_steps)
+    p.left = (time - began) / static_cast<double>(state.step) * static_cast<double>(total_steps - state.step);
   log.progress(p);
 }
 
@@ -315,7 +326,10 @@ void Trainer::Impl::save() {
 void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, double seconds) {
   const Metrics train = mean(state.sums);
   std::string text = fmt::format("epoch {}/{}: {}", state.epoch + 1, job.train.epochs, metrics_text("train", train, 0));
-  json record = {{"kind", "epoch"}, {"epoch", state.epoch + 1}, {"step", state.step}, {"train", metrics_json(train, job.train.top_k)},
+  json record = {{"kind", "epoch"},
+                 {"epoch", state.epoch + 1},
+                 {"step", state.step},
+                 {"train", metrics_json(train, job.train.top_k)},
                  {"seconds", seconds}};
   bool is_best = false;
   if (validation) {
@@ -380,8 +394,12 @@ TrainResult Trainer::Impl::finish() {
   result.checkpoint = state.best_step > 0 ? state.best_step : state.step;
   if (result.checkpoint != state.step) folder.load_tensors(result.checkpoint, *arena, false);
   const std::int64_t k = job.train.top_k;
-  json record = {{"kind", "final"}, {"steps", result.steps}, {"seconds", result.seconds}, {"checkpoint", result.checkpoint},
-                 {"train", metrics_json(result.train, k)}, {"peak_resident_bytes", peak_resident_bytes()},
+  json record = {{"kind", "final"},
+                 {"steps", result.steps},
+                 {"seconds", result.seconds},
+                 {"checkpoint", result.checkpoint},
+                 {"train", metrics_json(result.train, k)},
+                 {"peak_resident_bytes", peak_resident_bytes()},
                  {"planned_bytes", plan.memory.total()}};
   if (!data.split.validation.empty()) {
     result.validation = mean(*evaluate(data.train, data.split.validation, nullptr));

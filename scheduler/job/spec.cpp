@@ -1,5 +1,7 @@
 #include "trivet/job/spec.h"
 
+#include <algorithm>
+
 #include "scheduler/job/read.h"
 #include "trivet/base/file.h"
 #include "trivet/formats/config.h"

@@ -41,7 +41,9 @@ struct Variant {
   std::vector<CaseInput> inputs;
   Attrs attrs = {};
   bool gradient = true;     // false where the op is not differentiable at these inputs (ties, infinities)
-  double tolerance = 2e-6;  // |error| <= tolerance * (1 + |reference|) for kernels in float32; per variant where sums are long
+// |error| <= tolerance * (scale + |reference|), scale being the tensor's largest element between 0.01 and 1; for kernels in
+  // float32, larger where sums are long.
+  double tolerance = 2e-6;
 };
 
 struct OpCase {

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
-#include <ostream>
 
 #include "kernels/math/philox.h"
 #include "trivet/base/error.h"
@@ -148,7 +147,15 @@ bool overwritten(std::span<const std::pair<int, int>> in_place, std::size_t inpu
                      [&](const auto& p) { return static_cast<std::size_t>(p.second) == input; });
 }
 
-bool element_close(double found, double expected, DType dtype, double tolerance) {
+double largest_finite(const Ref& ref) {
+  double largest = 0;
+  for (const double v : ref.data) {
+    if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
+  }
+  return largest;
+}
+
+bool element_close(double found, double expected, DType dtype, double tolerance, double scale) {
   if (!is_float(dtype)) return found == expected;
   if (dtype == DType::f32) {
     const auto rounded = static_cast<double>(static_cast<float>(expected));
@@ -156,7 +163,7 @@ bool element_close(double found, double expected, DType dtype, double tolerance)
   }
   if (std::isnan(expected)) return std::isnan(found);
   if (std::isinf(expected)) return found == expected;
-  return std::abs(found - expected) <= tolerance * (1 + std::abs(expected));
+  return std::abs(found - expected) <= tolerance * (scale + std::abs(expected));
 }
 
 }  // namespace
@@ -165,20 +172,33 @@ const OpDef& CaseVariant::op() const { return require_op(op_case->op); }
 
 std::string CaseVariant::name() const { return fmt::format("{}/{}", op_case->op, variant->name); }
 
-std::string CaseVariant::test_name() const {
-  std::string text = fmt::format("{}_{}", op_case->op, variant->name);
-  for (char& c : text) {
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  }
-  return text;
-}
-
-void PrintTo(const CaseVariant& v, std::ostream* out) { *out << v.name(); }
-
 const std::vector<OpCase>& cases() {
   static const std::vector<OpCase> all = all_cases();
   return all;
 }
+
+void OpTest::for_each_variant(const std::function<void(const CaseVariant&)>& check) {
+  const OpCase& op_case = *GetParam();
+  for (const Variant& variant : op_case.variants) {
+    const CaseVariant v{&op_case, &variant};
+    try {
+      check(v);
+    } catch (const std::exception& e) {
+      ADD_FAILURE() << v.name() << ": " << e.what();
+    }
+  }
+}
+
+std::vector<const OpCase*> cases_of(const std::function<bool(const OpDef&)>& wanted) {
+  std::vector<const OpCase*> result;
+  for (const OpCase& op_case : cases()) {
+    const OpDef* op = find_op(op_case.op);  // OpCases.NameOpsOfTheRegistryOnceEach reports unknown ones
+    if (op && wanted(*op)) result.push_back(&op_case);
+  }
+  return result;
+}
+
+std::string op_name(const ::testing::TestParamInfo<const OpCase*>& parameter) { return parameter.param->op; }
 
 std::vector<Isa> isas() {
   std::vector<Isa> result;
@@ -300,20 +320,27 @@ std::vector<Tensor> call_kernel(const CaseVariant& v, std::span<const Tensor> in
   return outputs;
 }
 
+double error_scale(double largest) {
+  constexpr double kZero = 1e-6;
+  constexpr double kSmallest = 1e-2;
+  return largest < kZero ? 1.0 : std::clamp(largest, kSmallest, 1.0);
+}
+
 ::testing::AssertionResult close_to(const Tensor& found, const Ref& expected, double tolerance,
                                     const std::string& where) {
   if (found.type.shape != expected.shape) {
     return ::testing::AssertionFailure() << where << ": shape " << to_string(found.type.shape) << ", the reference has "
                                          << to_string(expected.shape);
   }
+  const double scale = error_scale(largest_finite(expected));
   std::int64_t wrong = 0;
   std::string first;
   for (std::int64_t i = 0; i < expected.size(); ++i) {
     const double value = load(found, static_cast<std::size_t>(i));
-    if (element_close(value, expected[i], found.type.dtype, tolerance)) continue;
+    if (element_close(value, expected[i], found.type.dtype, tolerance, scale)) continue;
     if (wrong++ == 0)
       first = fmt::format("element {} is {:.9g}, expected {:.9g} (difference {:.2g}, tolerance {:.2g})", i, value,
-                          expected[i], value - expected[i], tolerance * (1 + std::abs(expected[i])));
+                          expected[i], value - expected[i], tolerance * (scale + std::abs(expected[i])));
   }
   if (wrong == 0) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << where << ": " << first << "; " << wrong << " of " << expected.size()

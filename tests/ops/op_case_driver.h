@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,18 +18,27 @@ namespace trivet::testing {
 
 using kernels::cpu::Isa;
 
-// One variant of one case, as a test parameter. Points into cases().
+// One variant of one case. Points into cases().
 struct CaseVariant {
   const OpCase* op_case = nullptr;
   const Variant* variant = nullptr;
 
   const OpDef& op() const;
-  std::string name() const;       // "softmax/mean_1e4"
-  std::string test_name() const;  // the same with nothing but letters, digits and underscores
+  std::string name() const;  // "softmax/mean_1e4"
 };
-void PrintTo(const CaseVariant& v, std::ostream* out);
 
 const std::vector<OpCase>& cases();
+
+// A test for one op, run for each of its variants. One test for each variant would start thousands of processes.
+class OpTest : public ::testing::TestWithParam<const OpCase*> {
+ protected:
+  // Calls `check` for each variant; what it throws is a failure of that variant only.
+  static void for_each_variant(const std::function<void(const CaseVariant&)>& check);
+};
+
+// The cases of ops that exist and that `wanted` chooses, as test parameters with the op's name.
+std::vector<const OpCase*> cases_of(const std::function<bool(const OpDef&)>& wanted);
+std::string op_name(const ::testing::TestParamInfo<const OpCase*>& parameter);
 
 // Every instruction set from baseline to the best one of this machine.
 std::vector<Isa> isas();
@@ -59,8 +70,13 @@ std::vector<Tensor> evaluate_variant(const CaseVariant& v, std::span<const Tenso
 std::vector<Tensor> call_kernel(const CaseVariant& v, std::span<const Tensor> inputs, Isa isa,
                                 std::span<const std::pair<int, int>> in_place);
 
-// |found - expected| <= tolerance * (1 + |expected|); NaN matches NaN only, infinities and integers must be equal. A
-// value outside of float32's range is expected as infinity. `where` begins the message.
+// What an absolute error is measured against, given the largest magnitude of a tensor: that magnitude, between 0.01 and
+// 1. The values of a softmax over 1,025 are so small that wrong ones would pass a bound relative to 1. A tensor of
+// zeros has no scale: where large terms cancel, their rounding is left, and 1 is the scale.
+double error_scale(double largest);
+
+// |found - expected| <= tolerance * (error_scale + |expected|); NaN matches NaN only, infinities and integers must be
+// equal. A value outside of float32's range is expected as infinity. `where` begins the message.
 ::testing::AssertionResult close_to(const Tensor& found, const Ref& expected, double tolerance,
                                     const std::string& where);
 ::testing::AssertionResult same_bits(const Tensor& found, const Tensor& expected, const std::string& where);

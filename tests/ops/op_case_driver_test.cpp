@@ -17,11 +17,13 @@ bool close(DType dtype, T found, double expected) {
   return static_cast<bool>(close_to(Tensor::of<T>(dtype, {1}, std::span(&found, 1)), ref, kTolerance, "here"));
 }
 
-TEST(CloseTo, ComparesFloatsRelativeToOnePlusTheirSize) {
+TEST(CloseTo, ComparesFloatsRelativeToTheScaleOfTheTensorAndTheirSize) {
   EXPECT_TRUE(close(DType::f32, 0.0009F, 0));
   EXPECT_FALSE(close(DType::f32, 0.0011F, 0));
   EXPECT_TRUE(close(DType::f32, 1000.9F, 1000));
   EXPECT_FALSE(close(DType::f32, 1001.1F, 1000));
+  EXPECT_TRUE(close(DType::f32, 0.10019F, 0.1)) << "small tensors are compared relative to their largest element";
+  EXPECT_FALSE(close(DType::f32, 0.10021F, 0.1));
 }
 
 TEST(CloseTo, LetsNanMatchNanOnly) {

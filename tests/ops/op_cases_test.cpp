@@ -1,4 +1,4 @@
-// What every op promises, checked for every variant of its case.
+// What every op promises, checked for every variant of its case. Failures begin with the op's and the variant's name.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,27 +12,9 @@ namespace {
 
 using InPlacePairs = std::vector<std::pair<int, int>>;
 
-std::vector<CaseVariant> all_variants() {
-  std::vector<CaseVariant> variants;
-  for (const OpCase& op_case : cases()) {
-    if (!find_op(op_case.op)) continue;  // OpCases.NameOpsOfTheRegistry reports it
-    for (const Variant& variant : op_case.variants) variants.push_back({&op_case, &variant});
-  }
-  return variants;
-}
+using OpValues = OpTest;
 
-std::vector<CaseVariant> variants_with_kernels() {
-  std::vector<CaseVariant> variants = all_variants();
-  std::erase_if(variants, [](const CaseVariant& v) { return v.op().alias; });
-  return variants;
-}
-
-std::string test_name(const ::testing::TestParamInfo<CaseVariant>& info) { return info.param.test_name(); }
-
-class OpVariant : public ::testing::TestWithParam<CaseVariant> {};
-
-TEST_P(OpVariant, MatchesTheFloat64ReferenceOnEveryInstructionSet) {
-  const CaseVariant& v = GetParam();
+void check_values(const CaseVariant& v) {
   const std::vector<Tensor> inputs = draw_inputs(v);
   const std::vector<Ref> expected = v.op_case->reference(to_refs(inputs), *v.variant);
   for (const Isa isa : isas()) {
@@ -44,12 +26,9 @@ TEST_P(OpVariant, MatchesTheFloat64ReferenceOnEveryInstructionSet) {
     }
   }
 }
-INSTANTIATE_TEST_SUITE_P(Ops, OpVariant, ::testing::ValuesIn(all_variants()), test_name);
+TEST_P(OpValues, MatchTheFloat64ReferenceOnEveryInstructionSet) { for_each_variant(check_values); }
 
-class OpKernel : public ::testing::TestWithParam<CaseVariant> {};
-
-TEST_P(OpKernel, GivesTheSameBitsOnAnyNumberOfThreads) {
-  const CaseVariant& v = GetParam();
+void check_threads(const CaseVariant& v) {
   const std::vector<Tensor> inputs = draw_inputs(v);
   for (const Isa isa : isas()) {
     const std::vector<Tensor> expected = evaluate_variant(v, inputs, isa, 1);
@@ -63,6 +42,10 @@ TEST_P(OpKernel, GivesTheSameBitsOnAnyNumberOfThreads) {
     }
   }
 }
+
+using OpKernel = OpTest;
+
+TEST_P(OpKernel, GivesTheSameBitsOnAnyNumberOfThreads) { for_each_variant(check_threads); }
 
 // The op's in_place pairs that this variant's types allow: each by itself, and as many as fit together.
 std::vector<InPlacePairs> in_place_choices(const CaseVariant& v) {
@@ -84,8 +67,7 @@ std::vector<InPlacePairs> in_place_choices(const CaseVariant& v) {
   return choices;
 }
 
-TEST_P(OpKernel, StaysInItsBuffersAndGivesTheSameBitsInPlace) {
-  const CaseVariant& v = GetParam();
+void check_buffers(const CaseVariant& v) {
   const std::vector<Tensor> inputs = draw_inputs(v);
   for (const Isa isa : isas()) {
     const std::vector<Tensor> expected = evaluate_variant(v, inputs, isa, 1);
@@ -102,7 +84,10 @@ TEST_P(OpKernel, StaysInItsBuffersAndGivesTheSameBitsInPlace) {
     }
   }
 }
-INSTANTIATE_TEST_SUITE_P(Ops, OpKernel, ::testing::ValuesIn(variants_with_kernels()), test_name);
+TEST_P(OpKernel, StaysInItsBuffersAndGivesTheSameBitsInPlace) { for_each_variant(check_buffers); }
+
+INSTANTIATE_TEST_SUITE_P(Ops, OpKernel, ::testing::ValuesIn(cases_of([](const OpDef& op) { return !op.alias; })),
+                         op_name);
 
 TEST(OpCases, CoverEveryOpOfTheRegistry) {
   std::set<std::string> covered;
@@ -177,8 +162,7 @@ std::vector<TensorType> near_types(const TensorType& type) {
 }
 
 // Whatever a shape rule is given, it accepts or throws Error(graph) with the node's name; nothing else.
-TEST_P(OpVariant, RefusesTypesThatDoNotFitNamingTheNode) {
-  const CaseVariant& v = GetParam();
+void check_near_types(const CaseVariant& v) {
   for (std::size_t changed = 0; changed < v.variant->inputs.size(); ++changed) {
     if (v.variant->inputs[changed].absent) continue;
     for (const TensorType& type : near_types(v.variant->inputs[changed].type)) {
@@ -201,6 +185,10 @@ TEST_P(OpVariant, RefusesTypesThatDoNotFitNamingTheNode) {
     }
   }
 }
+
+TEST_P(OpValues, HaveTypesThatFitOrAnErrorThatNamesTheNode) { for_each_variant(check_near_types); }
+
+INSTANTIATE_TEST_SUITE_P(Ops, OpValues, ::testing::ValuesIn(cases_of([](const OpDef&) { return true; })), op_name);
 
 }  // namespace
 }  // namespace trivet::testing

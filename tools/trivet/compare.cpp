@@ -87,10 +87,12 @@ void compare(const Options& options, Context& context) {
   }
   Table results({"result", a.job.id, b.job.id, "difference"});
   for (const auto& [key, value] : j.at("results").items()) {
-    results.add_row({key, fmt::format("{:.6g}", value.at("first").get<double>()), fmt::format("{:.6g}", value.at("second").get<double>()),
+    results.add_row({key, fmt::format("{:.6g}", value.at("first").get<double>()),
+                     fmt::format("{:.6g}", value.at("second").get<double>()),
                      fmt::format("{:+.4g}", value.at("difference").get<double>())});
   }
-  std::printf("%s\n%s", settings.str().c_str(), results.rows() > 0 ? results.str().c_str() : "no result that both runs have\n");
+  std::printf("%s\n%s", settings.str().c_str(),
+              results.rows() > 0 ? results.str().c_str() : "no result that both runs have\n");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -19,6 +20,8 @@ Exit codes: 0 done, 2 command line, 3 job file, 4 graph, 5 data, 6 checkpoint, 7
 }  // namespace
 
 int main(int argc, char** argv) {
+  // `trivet run | head` must not kill this process before it has recorded the run's end.
+  std::signal(SIGPIPE, SIG_IGN);
   CLI::App app("Trivet: train models and run them in batches, from one plan.", "trivet");
   trivet::cli::Context context;
   app.set_version_flag("--version", [] {

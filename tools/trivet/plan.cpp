@@ -44,8 +44,12 @@ Planned plan_any(const JobSpec& spec, const Device& device) {
 nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
   nlohmann::json steps = nlohmann::json::array();
   for (const PlannedStep& s : p.plan->steps) {
-    steps.push_back({{"node", s.node}, {"op", s.op}, {"flops", s.flops}, {"bytes", s.bytes},
-                     {"workspace_bytes", s.workspace_bytes}, {"predicted_seconds", Plan::seconds(s, ceilings)}});
+    steps.push_back({{"node", s.node},
+                     {"op", s.op},
+                     {"flops", s.flops},
+                     {"bytes", s.bytes},
+                     {"workspace_bytes", s.workspace_bytes},
+                     {"predicted_seconds", Plan::seconds(s, ceilings)}});
   }
   nlohmann::json memory;
   for (int c = 0; c < kMemoryClasses; ++c) {
@@ -69,9 +73,13 @@ nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
           {"bytes", p.plan->bytes()},
           {"samples", p.samples},
           {"predicted_step_seconds", seconds},
-          {"ceilings", {{"matrix_flops", ceilings.matrix_flops}, {"vector_flops", ceilings.vector_flops},
-                        {"memory_bytes", ceilings.memory_bytes}, {"cache_bytes", ceilings.cache_bytes},
-                        {"launch_seconds", ceilings.launch_seconds}, {"cache_size", ceilings.cache_size}}}};
+          {"ceilings",
+           {{"matrix_flops", ceilings.matrix_flops},
+            {"vector_flops", ceilings.vector_flops},
+            {"memory_bytes", ceilings.memory_bytes},
+            {"cache_bytes", ceilings.cache_bytes},
+            {"launch_seconds", ceilings.launch_seconds},
+            {"cache_size", ceilings.cache_size}}}};
 }
 
 void plan(const Options& options, Context& context) {
@@ -88,8 +96,10 @@ void plan(const Options& options, Context& context) {
     return;
   }
   std::fputs(describe_plan(*planned.plan, planned.memory, ceilings, planned.samples).c_str(), stdout);
-  const double seconds = planned.plan->seconds(ceilings) / static_cast<double>(planned.samples) * static_cast<double>(planned.samples_in_all);
-  std::printf("%s\n", fmt::format("predicted for all {} samples: {}", planned.samples_in_all, format_seconds(seconds)).c_str());
+  const double seconds = planned.plan->seconds(ceilings) / static_cast<double>(planned.samples) *
+                         static_cast<double>(planned.samples_in_all);
+  std::printf("%s\n",
+              fmt::format("predicted for all {} samples: {}", planned.samples_in_all, format_seconds(seconds)).c_str());
 }
 
 }  // namespace
@@ -98,7 +108,10 @@ void add_plan(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("plan", "Show the operations, memory and predicted time of a job; nothing runs");
   verb->add_option("job", options->job, "Job file")->required();
-  verb->add_option("--set", options->overrides, "Override a key: train.batch=64")->take_all()->expected(1)->allow_extra_args(false);
+  verb->add_option("--set", options->overrides, "Override a key: train.batch=64")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   verb->add_flag("--json", options->json, "For programs");
   verb->add_flag("--dump", options->dump, "The plan's stable text: every buffer's place");
   verb->footer("Example:\n  trivet plan examples/fashion-cnn.yaml --set train.batch=256");

@@ -5,12 +5,15 @@
 
 namespace trivet::cli {
 
-JobSpec load_for_running(const std::string& path, const std::vector<std::string>& overrides, const std::string& workspace) {
+JobSpec load_for_running(const std::string& path, const std::vector<std::string>& overrides,
+                         const std::string& workspace) {
   JobSpec spec = load_job(path, overrides);
   if (spec.kind == "infer" && !std::filesystem::exists(spec.infer.run)) {
     const std::filesystem::path folder = workspace_path(workspace);
     if (!has_store(folder)) {
-      throw Error(ErrorCode::usage, fmt::format("infer.run: there is no run '{}', and no workspace at {}", spec.infer.run.string(), folder.string()),
+      throw Error(ErrorCode::usage,
+                  fmt::format("infer.run: there is no run '{}', and no workspace at {}", spec.infer.run.string(),
+                              folder.string()),
                   "give a run's directory, or --workspace");
     }
     Store store(folder);

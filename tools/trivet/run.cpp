@@ -1,4 +1,6 @@
 // trivet run, trivet resume: start a job and follow it to its end.
+#include "trivet/service/run.h"
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -8,7 +10,6 @@
 #include "trivet/base/error.h"
 #include "trivet/base/progress.h"
 #include "trivet/exec/device.h"
-#include "trivet/service/run.h"
 
 namespace trivet::cli {
 namespace {
@@ -52,9 +53,10 @@ void report(const RunResult& result, bool json, Context& context) {
   context.exit_code = result.exit_code;
   const JobRecord& job = result.job;
   if (json) {
-    const nlohmann::json j = {{"id", job.id}, {"name", job.name}, {"kind", job.kind}, {"state", job_state_name(job.state)},
-                              {"reason", job.reason}, {"directory", job.directory.string()}, {"attempt", job.attempt},
-                              {"exit_code", result.exit_code}};
+    const nlohmann::json j = {{"id", job.id},           {"name", job.name},
+                              {"kind", job.kind},       {"state", job_state_name(job.state)},
+                              {"reason", job.reason},   {"directory", job.directory.string()},
+                              {"attempt", job.attempt}, {"exit_code", result.exit_code}};
     std::printf("%s\n", j.dump().c_str());
   } else if (job.state == JobState::cancelled) {
     std::printf("run %s: %s; go on with: trivet resume %s\n", job.id.c_str(), job.reason.c_str(), job.id.c_str());
@@ -75,7 +77,8 @@ void run(const Options& options, Context& context) {
 
 void resume(const Options& options, Context& context) {
   const std::filesystem::path folder = workspace_path(context.workspace);
-  if (!has_store(folder)) throw Error(ErrorCode::usage, fmt::format("there is no workspace at {}", folder.string()), "give --workspace");
+  if (!has_store(folder))
+    throw Error(ErrorCode::usage, fmt::format("there is no workspace at {}", folder.string()), "give --workspace");
   Store store(folder);
   recover(store);
   Display display(options.json);
@@ -88,16 +91,21 @@ void add_run(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("run", "Run a job file: training or batch inference");
   verb->add_option("job", options->job, "Job file (docs/job-file.md)")->required();
-  verb->add_option("--set", options->overrides, "Override a key: train.epochs=3")->take_all()->expected(1)->allow_extra_args(false);
+  verb->add_option("--set", options->overrides, "Override a key: train.epochs=3")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   verb->add_flag("--json", options->json, "Print the result as JSON; the rest goes to standard error");
-  verb->footer("Example:\n  trivet run examples/fashion-cnn.yaml --set train.epochs=3 --set train.optimizer.lr=0.001\n"
-               "Ctrl-C writes a checkpoint and ends with exit code 75; `trivet resume RUN` goes on.");
+  verb->footer(
+      "Example:\n  trivet run examples/fashion-cnn.yaml --set train.epochs=3 --set train.optimizer.lr=0.001\n"
+      "Ctrl-C writes a checkpoint and ends with exit code 75; `trivet resume RUN` goes on.");
   verb->callback([options, &context] { run(*options, context); });
 }
 
 void add_resume(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("resume", "Go on with a run that was interrupted or failed, from its last checkpoint");
+  CLI::App* verb =
+      app.add_subcommand("resume", "Go on with a run that was interrupted or failed, from its last checkpoint");
   verb->add_option("run", options->job, "Run: its id or name")->required();
   verb->add_flag("--json", options->json, "Print the result as JSON; the rest goes to standard error");
   verb->footer("Example:\n  trivet resume r0001");

@@ -22,8 +22,8 @@ std::string read_if_there(const fs::path& path) {
   }
 }
 
-// Flattens the job file of a run. Its form is known, since resolved_yaml() wrote it: two spaces a level, "- " before the
-// first key of a list's entry.
+// Flattens the job file of a run. Its form is known, since resolved_yaml() wrote it: two spaces a level, "- " before
+// the first key of a list's entry.
 std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml) {
   std::vector<std::pair<std::string, std::string>> result;
   std::vector<std::pair<std::size_t, std::string>> open;  // indentation, key
@@ -67,8 +67,10 @@ RunRecord read_run(const JobRecord& job) {
   while (std::getline(lines, line)) {
     json record = json::parse(line, nullptr, false);
     if (!record.is_object()) continue;  // the last line of a killed run
-    if (record.value("kind", "") == "epoch") run.epochs.push_back(std::move(record));
-    else if (record.value("kind", "") == "final") run.result = std::move(record);
+    if (record.value("kind", "") == "epoch")
+      run.epochs.push_back(std::move(record));
+    else if (record.value("kind", "") == "final")
+      run.result = std::move(record);
   }
   return run;
 }
@@ -83,9 +85,12 @@ Store open_store(const std::string& workspace) {
 }
 
 json to_json(const JobRecord& job) {
-  json j = {{"id", job.id}, {"name", job.name}, {"kind", job.kind}, {"state", job_state_name(job.state)}, {"reason", job.reason},
-            {"directory", job.directory.string()}, {"attempt", job.attempt}, {"created", job.created},
-            {"started", nullptr}, {"ended", nullptr}, {"exit_code", nullptr}};
+  json j = {{"id", job.id},           {"name", job.name},
+            {"kind", job.kind},       {"state", job_state_name(job.state)},
+            {"reason", job.reason},   {"directory", job.directory.string()},
+            {"attempt", job.attempt}, {"created", job.created},
+            {"started", nullptr},     {"ended", nullptr},
+            {"exit_code", nullptr}};
   if (job.started) j["started"] = *job.started;
   if (job.ended) j["ended"] = *job.ended;
   if (job.exit_code) j["exit_code"] = *job.exit_code;

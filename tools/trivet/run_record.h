@@ -15,7 +15,7 @@ struct RunRecord {
   JobRecord job;
   std::vector<std::pair<std::string, std::string>> settings;  // "train.optimizer.lr" -> "0.002", in the file's order
   std::vector<nlohmann::json> epochs;                         // of metrics.jsonl
-  nlohmann::json result;                                      // its record of kind "final"; null if the run has not ended well
+  nlohmann::json result;  // its record of kind "final"; null if the run has not ended well
 };
 
 // Reads the run's directory. What is missing or cannot be read stays empty: a run may have failed at any point.

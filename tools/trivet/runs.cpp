@@ -51,9 +51,9 @@ std::string epochs_table(const RunRecord& run) {
       const double v = e.at(part).at(metric).get<double>();
       return percent ? fmt::format("{:.2f} %", 100 * v) : fmt::format("{:.4f}", v);
     };
-    table.add_row({e.at("epoch").dump(), e.at("step").dump(), value("train", "loss", false), value("train", "accuracy", true),
-                   value("validation", "loss", false), value("validation", "accuracy", true),
-                   fmt::format("{:.1f}", e.value("seconds", 0.0))});
+    table.add_row({e.at("epoch").dump(), e.at("step").dump(), value("train", "loss", false),
+                   value("train", "accuracy", true), value("validation", "loss", false),
+                   value("validation", "accuracy", true), fmt::format("{:.1f}", e.value("seconds", 0.0))});
   }
   return table.str();
 }
@@ -73,9 +73,11 @@ void show(const Options& options, Context& context) {
     std::printf("%s\n", j.dump(1).c_str());
     return;
   }
-  std::string text = fmt::format("run {} ({}), {}, attempt {}: {}", run.job.id, run.job.name, run.job.kind, run.job.attempt, job_state_name(run.job.state));
+  std::string text = fmt::format("run {} ({}), {}, attempt {}: {}", run.job.id, run.job.name, run.job.kind,
+                                 run.job.attempt, job_state_name(run.job.state));
   if (!run.job.reason.empty()) text += fmt::format(" ({})", printable(run.job.reason));
-  text += fmt::format("\ncreated {}, took {}\ndirectory {}\n", time_text(run.job.created), duration_text(run.job), run.job.directory.string());
+  text += fmt::format("\ncreated {}, took {}\ndirectory {}\n", time_text(run.job.created), duration_text(run.job),
+                      run.job.directory.string());
   text += "\nsettings\n";
   for (const auto& [key, value] : run.settings) text += fmt::format("  {} = {}\n", key, printable(value));
   if (!run.epochs.empty()) text += "\n" + epochs_table(run);

@@ -1,4 +1,6 @@
 // trivet worker: the process that does a run's work. Started by the launcher, not by people.
+#include <sys/utsname.h>
+
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
@@ -6,7 +8,6 @@
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sys/utsname.h>
 
 #include "tools/trivet/verbs.h"
 #include "trivet/base/build_info.h"
@@ -60,10 +61,19 @@ nlohmann::json environment(const Device& device) {
   std::tm utc{};
   std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &utc));
   return {{"started", time},
-          {"trivet", {{"version", build.version}, {"commit", build.commit}, {"compiler", build.compiler}, {"build_type", build.build_type}}},
-          {"host", {{"name", system.nodename}, {"system", system.sysname}, {"release", system.release}, {"machine", system.machine},
-                    {"processor", first_line_with("/proc/cpuinfo", "model name")}, {"cores", available_cores()},
-                    {"memory_bytes", device.memory_bytes()}}},
+          {"trivet",
+           {{"version", build.version},
+            {"commit", build.commit},
+            {"compiler", build.compiler},
+            {"build_type", build.build_type}}},
+          {"host",
+           {{"name", system.nodename},
+            {"system", system.sysname},
+            {"release", system.release},
+            {"machine", system.machine},
+            {"processor", first_line_with("/proc/cpuinfo", "model name")},
+            {"cores", available_cores()},
+            {"memory_bytes", device.memory_bytes()}}},
           {"device", device.description()}};
 }
 
@@ -71,7 +81,8 @@ std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share);
 
 std::string train_summary(const TrainResult& r) {
   std::string text = fmt::format("done: {} steps in {}", r.steps, format_seconds(r.seconds));
-  if (r.validation) text += fmt::format("; validation accuracy {}, loss {:.4f}", percent(r.validation->accuracy), r.validation->loss);
+  if (r.validation)
+    text += fmt::format("; validation accuracy {}, loss {:.4f}", percent(r.validation->accuracy), r.validation->loss);
   if (r.test) text += fmt::format("; test accuracy {}, loss {:.4f}", percent(r.test->accuracy), r.test->loss);
   return text + fmt::format(" (checkpoint {})", r.checkpoint);
 }
@@ -92,7 +103,8 @@ int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWrit
   write_file_atomic(directory / "plan.txt", describe_plan(plan.plans.main(), plan.memory, ceilings, samples));
   const SampleCounts counts = trainer.data().counts();
   log.line(fmt::format("{} training, {} validation, {} test samples", counts.train, counts.validation, counts.test));
-  log.line(fmt::format("planned: arena {}, process at most {}", format_bytes(plan.memory.arena_total), format_bytes(plan.memory.total())));
+  log.line(fmt::format("planned: arena {}, process at most {}", format_bytes(plan.memory.arena_total),
+                       format_bytes(plan.memory.total())));
   const TrainResult result = trainer.run(stop_requested, resume);
   if (result.interrupted) return kExitInterrupted;
   events.send(DoneEvent{train_summary(result)});
@@ -108,8 +120,9 @@ int infer(const JobSpec& spec, const fs::path& directory, EventWriter& events) {
   if (config.output.empty()) config.output = fs::absolute(directory / ("predictions." + config.format));
   const InferResult result = run_inference(config, device, stop_requested, log);
   if (result.interrupted) return kExitInterrupted;
-  std::string text = fmt::format("done: {} predictions in {}, {:.0f} images/s, in {}", result.samples, format_seconds(result.seconds),
-                                 static_cast<double>(result.samples) / result.seconds, config.output.string());
+  std::string text =
+      fmt::format("done: {} predictions in {}, {:.0f} images/s, in {}", result.samples, format_seconds(result.seconds),
+                  static_cast<double>(result.samples) / result.seconds, config.output.string());
   if (result.accuracy) text += fmt::format("; accuracy {}", percent(*result.accuracy));
   events.send(DoneEvent{text});
   return 0;

@@ -5,7 +5,7 @@ namespace trivet {
 
 struct BuildInfo {
   const char* version;
-  const char* commit;      // "unknown" outside of a git checkout
+  const char* commit;  // "unknown" outside of a git checkout
   const char* compiler;
   const char* build_type;
 };

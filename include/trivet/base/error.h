@@ -9,16 +9,16 @@ namespace trivet {
 
 // Each code has one exit code of the command line (docs/exit-codes.md).
 enum class ErrorCode {
-  internal,      // a bug of ours
-  usage,         // command line
-  job,           // job file: unknown key, wrong type, out of range
-  graph,         // a graph that does not type-check, or that a device cannot run
-  data,          // a data file that cannot be used
-  checkpoint,    // a checkpoint that cannot be used
-  io,            // the file system refused: missing, unreadable, full
-  memory,        // does not fit
-  diverged,      // the loss is not finite
-  state,         // a run or job in a state that does not allow this
+  internal,    // a bug of ours
+  usage,       // command line
+  job,         // job file: unknown key, wrong type, out of range
+  graph,       // a graph that does not type-check, or that a device cannot run
+  data,        // a data file that cannot be used
+  checkpoint,  // a checkpoint that cannot be used
+  io,          // the file system refused: missing, unreadable, full
+  memory,      // does not fit
+  diverged,    // the loss is not finite
+  state,       // a run or job in a state that does not allow this
 };
 
 // A place in a file that a person wrote. Lines and columns count from 1; 0 is unknown.

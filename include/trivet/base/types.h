@@ -30,9 +30,7 @@ struct TensorType {
   std::size_t bytes() const { return static_cast<std::size_t>(elements()) * dtype_size(dtype); }
   int rank() const { return static_cast<int>(shape.size()); }
   // Dimension counted from the end for negative i.
-  std::int64_t dim(int i) const {
-    return shape[static_cast<std::size_t>(i < 0 ? rank() + i : i)];
-  }
+  std::int64_t dim(int i) const { return shape[static_cast<std::size_t>(i < 0 ? rank() + i : i)]; }
   kernels::TensorDesc desc() const;
   bool operator==(const TensorType&) const = default;
 };

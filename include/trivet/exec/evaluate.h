@@ -13,7 +13,7 @@ namespace trivet {
 
 // Values of all outputs, in order. `bindings` gives inputs and states by name; states without one start as their Init
 // says with seed 0. Throws Error(graph) where a kernel is missing.
-std::vector<Tensor> evaluate(const Graph& graph, const std::map<std::string, Tensor>& bindings,
-                             kernels::cpu::Isa isa, int threads = 1);
+std::vector<Tensor> evaluate(const Graph& graph, const std::map<std::string, Tensor>& bindings, kernels::cpu::Isa isa,
+                             int threads = 1);
 
 }  // namespace trivet

@@ -27,7 +27,7 @@ class Arena {
 
   // All states as their Init says.
   void initialize(std::uint64_t seed);
-  void set_state(const std::string& name, const Tensor& value);     // Error(graph): unknown name, other type
+  void set_state(const std::string& name, const Tensor& value);  // Error(graph): unknown name, other type
   void set_state(const std::string& name, const TensorType& type, const void* host);
   Tensor get_state(const std::string& name) const;
   std::byte* state_address(const std::string& name) const;

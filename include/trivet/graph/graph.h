@@ -14,10 +14,10 @@ namespace trivet {
 using NodeId = std::int32_t;
 
 enum class ValueKind {
-  input,      // written by the host before each run
-  constant,   // part of the graph
-  state,      // persists between runs: parameters, optimizer state, running statistics
-  computed,   // a node's output
+  input,     // written by the host before each run
+  constant,  // part of the graph
+  state,     // persists between runs: parameters, optimizer state, running statistics
+  computed,  // a node's output
 };
 
 // What memory is counted as in plans.
@@ -47,8 +47,8 @@ struct Node {
   std::string name;
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
-  Attrs attrs;                     // complete
-  std::vector<std::byte> packed;   // the op's plain struct
+  Attrs attrs;                    // complete
+  std::vector<std::byte> packed;  // the op's plain struct
 
   template <class A>
   const A& attributes() const {
@@ -81,12 +81,13 @@ class Graph {
                            std::string name = {});
 
   void set_output(const std::string& name, ValueId value);
+  ValueId remove_output(const std::string& name);  // the value stays; Error(graph) if there is no such output
   // `value` replaces `state` at the end of each run. Types must be equal, one update for each state.
   void set_update(ValueId state, ValueId value);
   void set_memory(ValueId value, MemoryClass memory) { at(value).memory = memory; }
 
   const std::string& name() const { return name_; }
-  const std::vector<Node>& nodes() const { return nodes_; }        // in a valid order of execution
+  const std::vector<Node>& nodes() const { return nodes_; }  // in a valid order of execution
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Tensor>& constants() const { return constants_; }
   const std::vector<NamedValue>& outputs() const { return outputs_; }
@@ -122,10 +123,10 @@ class GraphCopier {
  public:
   GraphCopier(const Graph& from, Graph& to);  // copies inputs and states at once, constants when used
 
-  ValueId operator()(ValueId old);             // the new value; copies constants on demand
+  ValueId operator()(ValueId old);  // the new value; copies constants on demand
   void map(ValueId old, ValueId now) { mapping_[static_cast<std::size_t>(old)] = now; }
   void copy(const Node& node);
-  void finish();                               // outputs and updates
+  void finish();  // outputs and updates
 
  private:
   const Graph& from_;

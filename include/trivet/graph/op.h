@@ -31,8 +31,8 @@ struct AttrSpec {
   std::string name;
   AttrValue fallback;  // also fixes the type
   bool required = false;
-  std::vector<std::string> choices;                       // for strings: what is allowed
-  std::function<void(void*, const AttrValue&)> store;     // into the op's plain struct
+  std::vector<std::string> choices;                    // for strings: what is allowed
+  std::function<void(void*, const AttrValue&)> store;  // into the op's plain struct
 };
 
 // The attributes of an op, and the plain struct (trivet/kernels/attrs_*.h) that its kernels receive.
@@ -153,7 +153,7 @@ struct OpDef {
   Cost (*cost)(const OpContext&, std::span<const TensorType> out) = nullptr;
   // Pairs (output, input): the kernel may write this output over that input. Types must be equal.
   std::vector<std::pair<int, int>> in_place = {};
-  bool alias = false;    // output 0 is input 0's memory with another shape; there is no kernel
+  bool alias = false;  // output 0 is input 0's memory with another shape; there is no kernel
 };
 
 inline constexpr int kAnyInputs = 1 << 20;

@@ -32,17 +32,18 @@ struct InferPlan {
 };
 
 // Error(data) if the images do not have the model's shape; Error(memory) if the total is more than the device has.
-InferPlan plan_inference(const InferConfig& config, const TrainState& model, const ImageData& data, const Device& device);
+InferPlan plan_inference(const InferConfig& config, const TrainState& model, const ImageData& data,
+                         const Device& device);
 
 struct InferResult {
   bool interrupted = false;  // then no output file was written
   std::int64_t samples = 0;
-  double seconds = 0;        // from the first batch to the finished file
+  double seconds = 0;              // from the first batch to the finished file
   std::optional<double> accuracy;  // where labels are given
 };
 
 // Writes config.output, whole or not at all.
-InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device, const std::atomic<bool>& stop,
-                          RunLog& log);
+InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device,
+                          const std::atomic<bool>& stop, RunLog& log);
 
 }  // namespace trivet

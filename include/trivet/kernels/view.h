@@ -46,9 +46,7 @@ struct TensorDesc {
     for (int i = 0; i < rank; ++i) n *= shape[i];
     return n;
   }
-  constexpr std::size_t bytes() const {
-    return static_cast<std::size_t>(elements()) * dtype_size(dtype);
-  }
+  constexpr std::size_t bytes() const { return static_cast<std::size_t>(elements()) * dtype_size(dtype); }
   // Dimension counted from the end for negative i: dim(-1) is the innermost one.
   constexpr std::int64_t dim(int i) const { return shape[i < 0 ? rank + i : i]; }
 };

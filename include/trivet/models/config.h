@@ -29,8 +29,8 @@ struct LayerConfig {
 };
 
 struct ModelConfig {
-  std::string name = "cnn";                      // mlp, cnn, layers
-  std::vector<std::int64_t> hidden = {};         // mlp: default {256}; cnn: dense layers after the last pool, default {128}
+  std::string name = "cnn";               // mlp, cnn, layers
+  std::vector<std::int64_t> hidden = {};  // mlp: default {256}; cnn: dense layers after the last pool, default {128}
   std::vector<std::int64_t> channels = {32, 64};  // cnn: one conv(3x3, same) + max pool(2) block each
   std::string activation = "relu";
   bool batch_norm = false;  // cnn: after each convolution

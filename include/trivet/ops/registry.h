@@ -9,9 +9,9 @@
 
 namespace trivet {
 
-const std::vector<OpDef>& all_ops();                // ordered by name
-const OpDef* find_op(std::string_view name);        // null if there is none
-const OpDef& require_op(std::string_view name);     // Error(graph) with the nearest name
+const std::vector<OpDef>& all_ops();             // ordered by name
+const OpDef* find_op(std::string_view name);     // null if there is none
+const OpDef& require_op(std::string_view name);  // Error(graph) with the nearest name
 
 // Adds a node with one output / with several.
 ValueId apply(Graph& graph, std::string_view op, std::vector<ValueId> inputs, const Attrs& attrs = {},

@@ -24,7 +24,11 @@ Graph drop_dead(const Graph& graph);
 // cross_entropy with its backward: one softmax_cross_entropy, which may write the gradient over the logits.
 Graph fuse(const Graph& graph);
 
-// All of the above, in the order that lets each feed the next.
+// max_pool(relu(x)) becomes relu(max_pool(x)), the same values with fewer elements to visit. To be applied before
+// gradients are taken, so that the backward pass gains as well.
+Graph pool_before_relu(const Graph& graph);
+
+// Folding, merging, fusing and dropping, in the order that lets each feed the next.
 Graph optimize(const Graph& graph, const Evaluate& evaluate);
 
 }  // namespace trivet

@@ -59,7 +59,7 @@ struct PlannedBuffer {
   int first = 0;          // live from step `first` (-1: before the run) ...
   int last = 0;           // ... to step `last` (number of steps: after the run)
   MemoryClass memory = MemoryClass::activations;
-  std::string name;       // of the value that it was made for
+  std::string name;  // of the value that it was made for
 };
 
 struct PlannedStep {
@@ -68,7 +68,7 @@ struct PlannedStep {
   const kernels::KernelEntry* kernel = nullptr;
   std::shared_ptr<const kernels::Prepared> prepared;
   std::vector<std::byte> attrs;
-  std::vector<int> inputs;   // indices into Plan::values; -1 where an optional input is absent
+  std::vector<int> inputs;  // indices into Plan::values; -1 where an optional input is absent
   std::vector<int> outputs;
   std::size_t workspace_offset = 0;  // in the transient region
   std::size_t workspace_bytes = 0;
@@ -79,12 +79,12 @@ struct PlannedStep {
 
 struct Plan {
   std::string name;
-  std::string target;     // Target::description()
+  std::string target;  // Target::description()
   int threads = 1;
   std::vector<PlannedStep> steps;
   std::vector<PlannedValue> values;
-  std::vector<PlannedBuffer> buffers;        // transient ones, workspaces among them
-  std::map<std::string, int> inputs;         // name -> index into values
+  std::vector<PlannedBuffer> buffers;  // transient ones, workspaces among them
+  std::map<std::string, int> inputs;   // name -> index into values
   std::map<std::string, int> outputs;
   std::vector<std::pair<std::size_t, Tensor>> constants;  // offset in the constant region, content
   std::size_t state_bytes = 0;

@@ -11,11 +11,11 @@ namespace trivet {
 
 // What the machine can do at best, measured on it; per second.
 struct Ceilings {
-  double matrix_flops = 0;   // matrix products, f32
-  double vector_flops = 0;   // everything else
-  double memory_bytes = 0;   // data larger than the caches, bytes read plus bytes written
-  double cache_bytes = 0;    // data that stays in the caches
-  double launch_seconds = 0; // cost of starting one kernel
+  double matrix_flops = 0;    // matrix products, f32
+  double vector_flops = 0;    // everything else
+  double memory_bytes = 0;    // data larger than the caches, bytes read plus bytes written
+  double cache_bytes = 0;     // data that stays in the caches
+  double launch_seconds = 0;  // cost of starting one kernel
   std::size_t cache_size = 0;
 };
 

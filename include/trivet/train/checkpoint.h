@@ -26,18 +26,18 @@ struct MetricSums {
 
 // Everything beside the tensors that a resumed run needs to go on with the same bits.
 struct TrainState {
-  std::int64_t step = 0;    // optimizer steps done
-  std::int64_t epoch = 0;   // epochs done
-  std::int64_t batch = 0;   // batches done of the epoch under way
-  MetricSums sums;          // over the epoch under way
-  MetricSums last;          // over the epoch before
+  std::int64_t step = 0;   // optimizer steps done
+  std::int64_t epoch = 0;  // epochs done
+  std::int64_t batch = 0;  // batches done of the epoch under way
+  MetricSums sums;         // over the epoch under way
+  MetricSums last;         // over the epoch before
   std::uint64_t seed = 0;
-  std::string graph_hash;   // of the training graph
-  std::string target;       // Target::description(): another one may give other bits
+  std::string graph_hash;  // of the training graph
+  std::string target;      // Target::description(): another one may give other bits
   std::string data_digest;
-  std::optional<double> best;   // best value of checkpoint.best_metric so far ...
-  std::int64_t best_step = 0;   // ... and the checkpoint that has it
-  double seconds = 0;           // of training so far, over all attempts
+  std::optional<double> best;       // best value of checkpoint.best_metric so far ...
+  std::int64_t best_step = 0;       // ... and the checkpoint that has it
+  double seconds = 0;               // of training so far, over all attempts
   std::uint64_t metrics_bytes = 0;  // of metrics.jsonl that belong to this state
   ModelTask task;
   Normalization normalization;
@@ -61,8 +61,8 @@ class CheckpointFolder {
   // Copies tensors into the arena: all its states if `optimizer`, else only the parameters.
   void load_tensors(std::int64_t step, Arena& arena, bool optimizer) const;
 
-  // Removes all but the last `keep_last` and `best_step` (0: none). Whatever dies in between, no checkpoint that is to be
-  // kept is touched and none is left half removed under its name.
+  // Removes all but the last `keep_last` and `best_step` (0: none). Whatever dies in between, no checkpoint that is to
+  // be kept is touched and none is left half removed under its name.
   void prune(std::int64_t keep_last, std::int64_t best_step) const;
 
   // Takes a damaged one out of the way, under a name that says so.

@@ -40,20 +40,21 @@ struct TrainPlans {
 std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece);
 
 // Runs every plan through the passes and compiles it for the device.
-TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts, const Device& device);
+TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
+                         const Device& device);
 
 // One graph through the passes and the compiler; its states are added to the layout.
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device);
 
 // Memory of a whole run by what it is for, to the byte for what is planned.
 struct MemoryReport {
-  BytesByClass arena{};        // at the peak of the plan with the largest transient part
+  BytesByClass arena{};  // at the peak of the plan with the largest transient part
   std::size_t constants = 0;
   std::size_t fragmentation = 0;  // between buffers at the peak
   std::size_t arena_total = 0;    // sum of the above = what the run allocates for its arena
   std::size_t data_set = 0;
   std::size_t loader = 0;
-  std::size_t program = 0;     // code, libraries, threads: measured in this process, plus kProgramAllowance
+  std::size_t program = 0;  // code, libraries, threads: measured in this process, plus kProgramAllowance
   std::size_t total() const { return arena_total + data_set + loader + program; }
 };
 

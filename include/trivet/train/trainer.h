@@ -61,11 +61,11 @@ Metrics mean(const MetricSums& sums);
 struct TrainResult {
   bool interrupted = false;
   std::int64_t steps = 0;
-  double seconds = 0;  // of training, evaluations included, over all attempts
-  Metrics train;       // of the last epoch
-  std::optional<Metrics> validation;       // of the best checkpoint, or the last
-  std::optional<Metrics> test;             // likewise
-  std::int64_t checkpoint = 0;             // the step that these belong to
+  double seconds = 0;                 // of training, evaluations included, over all attempts
+  Metrics train;                      // of the last epoch
+  std::optional<Metrics> validation;  // of the best checkpoint, or the last
+  std::optional<Metrics> test;        // likewise
+  std::int64_t checkpoint = 0;        // the step that these belong to
 };
 
 class Trainer {

@@ -1,0 +1,160 @@
+#include "trivet/train/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "trivet/base/error.h"
+#include "trivet/base/file.h"
+
+namespace trivet {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class Checkpoints : public ::testing::Test {
+ protected:
+  Checkpoints()
+      : directory_(fs::temp_directory_path() / fmt::format("trivet-checkpoint-{}", ::getpid())), folder_(directory_) {
+    fs::remove_all(directory_);
+    folder_.prepare();
+    Graph g;
+    g.parameter("w", {DType::f32, {3, 5}}, {Init::Kind::normal, 1.0});
+    g.state("running", {DType::f32, {5}}, MemoryClass::parameters, {Init::Kind::constant, 2.0});
+    g.state("m/w", {DType::f32, {3, 5}}, MemoryClass::optimizer, {Init::Kind::uniform, 1.0});
+    g.state("grad/w", {DType::f32, {3, 5}}, MemoryClass::gradients);
+    StateLayout states(64);
+    states.add(g);
+    arena_ = std::make_unique<Arena>(open_device("cpu", {1, {}}), states, std::vector<std::shared_ptr<const Plan>>{});
+    arena_->initialize(11);
+  }
+  ~Checkpoints() override { fs::remove_all(directory_); }
+
+  TrainState state(std::int64_t step) const {
+    TrainState s;
+    s.step = step;
+    s.epoch = 2;
+    s.batch = 17;
+    s.sums = {0.1 + 0.2, 3, 4, 5};
+    s.seed = 9;
+    s.graph_hash = "abc";
+    s.best = 0.87654321987654321;
+    s.best_step = 1;
+    s.task.sample_shape = {4, 4, 1};
+    s.normalization = {{1.0 / 3.0}, {2.0 / 7.0}};
+    return s;
+  }
+
+  std::string reason(std::int64_t step) const {
+    try {
+      folder_.load_state(step);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  }
+
+  static void truncate(const fs::path& path) { fs::resize_file(path, fs::file_size(path) / 2); }
+  static void flip_byte(const fs::path& path) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(fs::file_size(path) / 2));
+    const char byte = static_cast<char>(file.get() ^ 1);
+    file.seekp(static_cast<std::streamoff>(fs::file_size(path) / 2));
+    file.put(byte);
+  }
+
+  fs::path directory_;
+  CheckpointFolder folder_;
+  std::unique_ptr<Arena> arena_;
+};
+
+TEST_F(Checkpoints, ComeBackToTheLastBit) {
+  folder_.save(*arena_, state(5));
+  const TrainState back = folder_.load_state(5);
+  EXPECT_EQ(back.step, 5);
+  EXPECT_EQ(back.epoch, 2);
+  EXPECT_EQ(back.batch, 17);
+  EXPECT_EQ(back.sums.loss, 0.1 + 0.2);
+  EXPECT_EQ(*back.best, 0.87654321987654321);
+  EXPECT_EQ(back.normalization, state(5).normalization);
+  const Tensor w = arena_->get_state("w"), m = arena_->get_state("m/w");
+  arena_->initialize(99);
+  EXPECT_NE(arena_->get_state("w").data, w.data);
+  folder_.load_tensors(5, *arena_, true);
+  EXPECT_EQ(arena_->get_state("w").data, w.data);
+  EXPECT_EQ(arena_->get_state("m/w").data, m.data);
+}
+
+TEST_F(Checkpoints, EachKindOfDamageIsRefusedWithItsReason) {
+  const auto damaged = [&](std::int64_t step, const char* file, void (*damage)(const fs::path&)) {
+    folder_.save(*arena_, state(step));
+    damage(folder_.path(step) / file);
+    return reason(step);
+  };
+  EXPECT_THAT(damaged(1, "model.safetensors", truncate), HasSubstr("truncated"));
+  EXPECT_THAT(damaged(2, "model.safetensors", flip_byte), HasSubstr("SHA-256"));
+  EXPECT_THAT(damaged(3, "optimizer.safetensors", flip_byte), HasSubstr("optimizer.safetensors"));
+  EXPECT_THAT(damaged(4, "state.json", truncate), HasSubstr("truncated or damaged"));
+  EXPECT_THAT(damaged(5, "state.json", flip_byte), HasSubstr("state.json"));
+  EXPECT_THAT(damaged(6, "model.safetensors", [](const fs::path& p) { fs::remove(p); }), HasSubstr("No such file"));
+  EXPECT_THAT(damaged(7, "state.json", [](const fs::path& p) { fs::remove(p); }), HasSubstr("state.json"));
+}
+
+TEST_F(Checkpoints, TheOneBeforeADamagedOneIsUsed) {
+  for (const std::int64_t step : {10, 20, 30}) folder_.save(*arena_, state(step));
+  truncate(folder_.path(30) / "model.safetensors");
+  const NewestCheckpoint newest = newest_checkpoint(folder_);
+  ASSERT_TRUE(newest.found.has_value());
+  EXPECT_EQ(newest.found->step, 20);
+  ASSERT_EQ(newest.damaged.size(), 1U);
+  EXPECT_EQ(newest.damaged[0].first, 30);
+  folder_.set_aside(30);
+  EXPECT_THAT(folder_.steps(), ElementsAre(10, 20));
+}
+
+TEST_F(Checkpoints, PruningKeepsTheLastAndTheBest) {
+  for (const std::int64_t step : {1, 2, 3, 4, 5}) folder_.save(*arena_, state(step));
+  folder_.prune(2, 1);
+  EXPECT_THAT(folder_.steps(), ElementsAre(1, 4, 5));
+}
+
+TEST_F(Checkpoints, WhatAKilledProcessLeftUnfinishedIsRemovedAndNeverSeen) {
+  folder_.save(*arena_, state(3));
+  fs::create_directory(directory_ / ".writing-4-123");
+  std::ofstream(directory_ / ".writing-4-123" / "model.safetensors") << "half";
+  EXPECT_THAT(folder_.steps(), ElementsAre(3));
+  folder_.prepare();
+  EXPECT_FALSE(fs::exists(directory_ / ".writing-4-123"));
+  EXPECT_THAT(folder_.steps(), ElementsAre(3));
+}
+
+TEST_F(Checkpoints, SavingAStepAgainReplacesIt) {
+  folder_.save(*arena_, state(3));
+  TrainState later = state(3);
+  later.epoch = 3;
+  folder_.save(*arena_, later);
+  EXPECT_EQ(folder_.load_state(3).epoch, 3);
+  EXPECT_THAT(folder_.steps(), ElementsAre(3));
+}
+
+TEST_F(Checkpoints, TensorsOfAnotherModelAreRefusedByName) {
+  folder_.save(*arena_, state(3));
+  Graph g;
+  g.parameter("w", {DType::f32, {3, 6}}, {});
+  g.state("running", {DType::f32, {5}}, MemoryClass::parameters);
+  StateLayout states(64);
+  states.add(g);
+  Arena other(open_device("cpu", {1, {}}), states, {});
+  try {
+    folder_.load_tensors(3, other, false);
+    FAIL() << "loaded";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("'w' is f32[3,5], expected f32[3,6]"));
+  }
+}
+
+}  // namespace
+}  // namespace trivet
