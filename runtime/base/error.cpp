@@ -24,7 +24,8 @@ void Error::compose() {
   text_.clear();
   if (place_) {
     text_ += place_->file;
-    if (place_->line > 0) text_ += fmt::format(":{}:{}", place_->line, place_->column);
+    if (place_->line > 0) text_ += fmt::format(":{}", place_->line);
+    if (place_->line > 0 && place_->column > 0) text_ += fmt::format(":{}", place_->column);
     text_ += ": ";
   }
   text_ += message_;

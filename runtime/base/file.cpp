@@ -77,17 +77,35 @@ std::string read_file(const fs::path& path, std::size_t limit) {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   static std::atomic<unsigned> counter{0};
-  temporary_ = path_;
-  temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  // A killed process may have left its temporary behind, and in a container the next one has the same id.
+  for (int tries = 0; fd_ < 0 && tries < 1000; ++tries) {
+    temporary_ = path_;
+    temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd_ < 0 && errno != EEXIST) break;
+  }
   if (fd_ < 0) fail("write", path_, errno);
   buffer_.reserve(kBuffer);
 }
 
-AtomicFile::~AtomicFile() {
-  if (fd_ >= 0) {
-    ::close(fd_);
-    ::unlink(temporary_.c_str());
+AtomicFile::~AtomicFile() { discard(); }
+
+void AtomicFile::discard() {
+  if (fd_ < 0) return;
+  ::close(std::exchange(fd_, -1));
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write_through(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd_, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const int error = errno;
+      discard();  // a caller who goes on after this error must not commit a part
+      fail("write", path_, error);
+    }
+    text.remove_prefix(static_cast<std::size_t>(n));
   }
 }
 
@@ -101,23 +119,15 @@ void AtomicFile::write(std::string_view text) {
     return;
   }
   flush();
-  while (text.size() > kBuffer) {
-    const ssize_t n = ::write(fd_, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("write", path_, errno);
-    text.remove_prefix(static_cast<std::size_t>(n));
+  if (text.size() > kBuffer) {
+    write_through(text);
+  } else {
+    buffer_.append(text);
   }
-  buffer_.append(text);
 }
 
 void AtomicFile::flush() {
-  std::string_view rest = buffer_;
-  while (!rest.empty()) {
-    const ssize_t n = ::write(fd_, rest.data(), rest.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("write", path_, errno);
-    rest.remove_prefix(static_cast<std::size_t>(n));
-  }
+  write_through(buffer_);
   buffer_.clear();
 }
 

@@ -46,7 +46,8 @@ std::string format_bytes(std::uint64_t bytes) {
   constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   double value = static_cast<double>(bytes);
   std::size_t unit = 0;
-  while (value >= 1024.0 && unit + 1 < units.size()) {
+  // From 1023.95 on, one decimal would round up to 1024.0. Whole bytes are printed as they are.
+  while (value >= (unit == 0 ? 1024.0 : 1023.95) && unit + 1 < units.size()) {
     value /= 1024.0;
     ++unit;
   }
@@ -56,7 +57,8 @@ std::string format_bytes(std::uint64_t bytes) {
 std::string format_count(double n) {
   constexpr std::array units = {"", " k", " M", " G", " T", " P"};
   std::size_t unit = 0;
-  while (std::abs(n) >= 1000.0 && unit + 1 < units.size()) {
+  // The limits are where the printed decimals would round up to 1000.
+  while (std::abs(n) >= (unit == 0 ? 999.5 : 999.995) && unit + 1 < units.size()) {
     n /= 1000.0;
     ++unit;
   }
@@ -64,9 +66,10 @@ std::string format_count(double n) {
 }
 
 std::string format_seconds(double s) {
-  if (s < 1e-3) return fmt::format("{:.1f} us", s * 1e6);
-  if (s < 1.0) return fmt::format("{:.2f} ms", s * 1e3);
-  if (s < 60.0) return fmt::format("{:.1f} s", s);
+  // The limits are where the printed decimals would round up to the next unit.
+  if (s < 999.95e-6) return fmt::format("{:.1f} us", s * 1e6);
+  if (s < 0.999995) return fmt::format("{:.2f} ms", s * 1e3);
+  if (s < 59.95) return fmt::format("{:.1f} s", s);
   const auto total = static_cast<std::int64_t>(std::llround(s));
   if (total < 3600) return fmt::format("{} m {:02} s", total / 60, total % 60);
   return fmt::format("{} h {:02} m", total / 3600, total / 60 % 60);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -50,11 +51,25 @@ std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join
 std::string to_string(const TensorType& type) { return dtype_name(type.dtype) + to_string(type.shape); }
 
 kernels::TensorDesc TensorType::desc() const {
+  if (rank() > kMaxRank) {
+    throw Error(ErrorCode::graph,
+                fmt::format("{} has rank {}, at most {} is possible", to_string(*this), rank(), kMaxRank));
+  }
   kernels::TensorDesc d;
   d.dtype = dtype;
   d.rank = rank();
   for (int i = 0; i < d.rank; ++i) d.shape[i] = shape[static_cast<std::size_t>(i)];
   return d;
+}
+
+Tensor Tensor::of_bytes(TensorType type, std::span<const std::byte> values) {
+  Tensor t(std::move(type));
+  if (values.size() != t.data.size()) {
+    throw Error(ErrorCode::internal,
+                fmt::format("{} has {} bytes, given {}", to_string(t.type), t.data.size(), values.size()));
+  }
+  std::copy(values.begin(), values.end(), t.data.begin());
+  return t;
 }
 
 kernels::View Tensor::make_view(void* p) const {

@@ -36,7 +36,11 @@ std::optional<Ceilings> read_cached(const fs::path& path) {
     const json j = json::parse(read_file(path, 1 << 16));
     const Ceilings c{j.at("matrix_flops"), j.at("vector_flops"),   j.at("memory_bytes"),
                      j.at("cache_bytes"),  j.at("launch_seconds"), j.at("cache_size")};
-    if (c.matrix_flops > 0 && c.vector_flops > 0 && c.memory_bytes > 0 && c.cache_bytes > 0) return c;
+    // A negative cache_size would have become a huge one.
+    if (c.matrix_flops > 0 && c.vector_flops > 0 && c.memory_bytes > 0 && c.cache_bytes > 0 && c.launch_seconds > 0 &&
+        j.at("cache_size") > 0) {
+      return c;
+    }
   } catch (const std::exception&) {
     // Absent or damaged: measured again below.
   }

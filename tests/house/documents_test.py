@@ -25,7 +25,7 @@ class Documents(unittest.TestCase):
 
     def test_exit_codes_are_those_of_the_program(self):
         source = (ROOT / "runtime/base/error.cpp").read_text(encoding="utf-8")
-        codes = dict(re.findall(r"case ErrorCode::(\w+): return (\d+);", source))
+        codes = dict(re.findall(r"case ErrorCode::(\w+):\s+return (\d+);", source))
         interrupted = re.search(r"kExitInterrupted = (\d+);", (ROOT / "include/trivet/base/error.h").read_text("utf-8"))
         expected = {int(code): name for name, code in codes.items()}
         expected |= {0: "done", int(interrupted[1]): "interrupted"}

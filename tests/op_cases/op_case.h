@@ -24,8 +24,8 @@ struct Ref {
 // How the driver fills an input before it is rounded to the dtype. All draws are Philox, so repeatable.
 struct Fill {
   enum class Kind { normal, uniform, index, values } kind = Kind::normal;
-  double a = 0;  // normal: mean; uniform: low; index: integers from 0 ...
-  double b = 1;  // normal: standard deviation; uniform: high; index: ... to b - 1
+  double a = 0;                     // normal: mean; uniform: low; index: integers from 0 ...
+  double b = 1;                     // normal: standard deviation; uniform: high; index: ... to b - 1
   std::vector<double> values = {};  // values: repeated over the elements (NaN, infinities, ties, ...)
 };
 
@@ -40,9 +40,9 @@ struct Variant {
   std::string name;
   std::vector<CaseInput> inputs;
   Attrs attrs = {};
-  bool gradient = true;     // false where the op is not differentiable at these inputs (ties, infinities)
-// |error| <= tolerance * (scale + |reference|), scale being the tensor's largest element between 0.01 and 1; for kernels in
-  // float32, larger where sums are long.
+  bool gradient = true;  // false where the op is not differentiable at these inputs (ties, infinities)
+  // |error| <= tolerance * (scale + |reference|), scale being the tensor's largest element between 0.01 and 1; for
+  // kernels in float32, larger where sums are long.
   double tolerance = 2e-6;
 };
 

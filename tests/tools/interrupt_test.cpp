@@ -14,7 +14,15 @@ namespace {
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
-class InterruptTest : public ::testing::TestWithParam<int> {
+// Whether the signal was sent to the process and has not been handled yet (proc(5), ShdPnd of /proc/PID/status).
+bool pending(const ProcessId& process, int signal) {
+  const std::string status = slurp(fs::path("/proc") / std::to_string(process.pid) / "status");
+  const std::size_t at = status.find("ShdPnd:");
+  if (at == std::string::npos) return false;
+  return (std::stoull(status.substr(at + 7), nullptr, 16) >> (signal - 1) & 1) != 0;
+}
+
+class InterruptedRun : public ::testing::Test {
  protected:
   static constexpr int kEpochs = 12;
   static constexpr int kTries = 8;  // a run may end before the signal is there
@@ -58,6 +66,8 @@ class InterruptTest : public ::testing::TestWithParam<int> {
   fs::path job_;
 };
 
+class InterruptTest : public InterruptedRun, public ::testing::WithParamInterface<int> {};
+
 TEST_P(InterruptTest, WritesACheckpointAndResumesToTheSameBits) {
   const Ended ended = interrupt([](const Program& program) { program.signal(GetParam()); });
   EXPECT_EQ(ended.exit_code, 75) << ended.err;
@@ -68,18 +78,17 @@ TEST_P(InterruptTest, WritesACheckpointAndResumesToTheSameBits) {
   EXPECT_EQ(record().at("exit_code"), 75);
 
   std::smatch stopped;
-  ASSERT_TRUE(std::regex_search(ended.out, stopped, std::regex("stopped at step ([0-9]+) with a checkpoint"))) << ended.out;
+  ASSERT_TRUE(std::regex_search(ended.out, stopped, std::regex("stopped at step ([0-9]+) with a checkpoint")))
+      << ended.out;
   EXPECT_THAT(checkpoint_steps(workspace_.checkpoints(id_)), Contains(std::stoi(stopped[1])));
   EXPECT_EQ(half_written(workspace_.path()), std::vector<fs::path>{});
   expect_resumes_to_the_reference();
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, InterruptTest, ::testing::Values(SIGINT, SIGTERM, SIGHUP),
-                         [](const auto& info) { return std::string("SIG") + sigabbrev_np(info.param); });
+                         [](const auto& test) { return std::string("SIG") + sigabbrev_np(test.param); });
 
-using SecondInterruptTest = InterruptTest;
-
-TEST_F(SecondInterruptTest, KillsAndTheLastCheckpointStays) {
+TEST_F(InterruptedRun, IsKilledByASecondSignalAndItsLastCheckpointStays) {
   // Stopped, the worker cannot react to the first signal, so the second one surely meets it.
   std::optional<ProcessId> worker;
   const Ended ended = interrupt([&](const Program& program) {

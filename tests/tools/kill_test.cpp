@@ -63,7 +63,9 @@ bool KillTest::kill_victim(const Program& program) {
   if (victim != Victim::parent && worker) ::kill(static_cast<pid_t>(worker->pid), SIGKILL);
   if (victim != Victim::worker || !worker) program.signal(SIGKILL);
   // An orphan is told by the kernel to end; it checkpoints first.
-  if (worker) EXPECT_TRUE(wait_until_gone(*worker));
+  if (worker) {
+    EXPECT_TRUE(wait_until_gone(*worker));
+  }
   return true;
 }
 
@@ -118,7 +120,9 @@ void KillTest::one_run(int number) {
     Program program(command);
     const bool killed = attempt < kills && kill_somewhere(program, workspace);
     const Ended ended = program.wait();
-    if (!killed) ASSERT_EQ(ended.exit_code, 0) << ended.err;
+    if (!killed) {
+      ASSERT_EQ(ended.exit_code, 0) << ended.err;
+    }
     command = next_command(workspace);
   }
   const std::string id = workspace.runs().back().at("id").get<std::string>();

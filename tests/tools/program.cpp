@@ -214,7 +214,23 @@ std::vector<int> checkpoint_steps(const fs::path& checkpoints) {
   return steps;
 }
 
-fs::path checkpoint_path(const fs::path& checkpoints, int step) { return checkpoints / fmt::format("step-{:09}", step); }
+fs::path checkpoint_path(const fs::path& checkpoints, int step) {
+  return checkpoints / fmt::format("step-{:09}", step);
+}
+
+void overwrite(const fs::path& path, const std::string& content) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(content.data(), static_cast<std::streamsize>(content.size()));
+  file.close();
+  if (!file) throw std::runtime_error("cannot write " + path.string());
+}
+
+void flip_last_byte(const fs::path& path) {
+  std::string content = slurp(path);
+  if (content.empty()) throw std::runtime_error("nothing to damage in " + path.string());
+  content.back() = static_cast<char>(content.back() ^ 1);
+  overwrite(path, content);
+}
 
 std::vector<fs::path> half_written(const fs::path& root) {
   std::vector<fs::path> found;

@@ -82,13 +82,18 @@ class Workspace {
 std::vector<int> checkpoint_steps(const fs::path& checkpoints);
 fs::path checkpoint_path(const fs::path& checkpoints, int step);
 
+void overwrite(const fs::path& path, const std::string& content);
+// The last byte of a safetensors file belongs to a tensor's data.
+void flip_last_byte(const fs::path& path);
+
 // Entries below `root` that a write leaves which did not end: temporary files, checkpoints being written or removed.
 std::vector<fs::path> half_written(const fs::path& root);
 
 // The lines of metrics.jsonl without what differs from one run to the next: times and memory.
 std::vector<nlohmann::json> comparable_metrics(const fs::path& run);
 
-// Both runs ended with the same bits: parameters and optimizer of the last checkpoint and of the best, metrics, results.
+// Both runs ended with the same bits: parameters and optimizer of the last checkpoint and of the best, metrics,
+// results.
 void expect_same_outcome(const fs::path& reference, const fs::path& run);
 
 }  // namespace trivet::testing

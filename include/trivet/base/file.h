@@ -32,6 +32,8 @@ class AtomicFile {
 
  private:
   void flush();
+  void write_through(std::string_view text);
+  void discard();
 
   fs::path path_;
   fs::path temporary_;

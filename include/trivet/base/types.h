@@ -17,7 +17,7 @@ using Shape = std::vector<std::int64_t>;
 const char* dtype_name(DType t);  // "f32", "i64", "bool", ...
 DType dtype_from_name(std::string_view name);
 
-// Throws Error(graph) if the product passes 2^62 or a dimension is negative.
+// Throws Error(graph) if the product passes 2^58 or a dimension is negative.
 std::int64_t element_count(const Shape& shape);
 
 std::string to_string(const Shape& shape);  // "[128,28,28,1]", "[]" for a scalar
@@ -31,7 +31,7 @@ struct TensorType {
   int rank() const { return static_cast<int>(shape.size()); }
   // Dimension counted from the end for negative i.
   std::int64_t dim(int i) const { return shape[static_cast<std::size_t>(i < 0 ? rank() + i : i)]; }
-  kernels::TensorDesc desc() const;
+  kernels::TensorDesc desc() const;  // Error(graph) if the rank passes kMaxRank
   bool operator==(const TensorType&) const = default;
 };
 
@@ -45,12 +45,12 @@ struct Tensor {
   Tensor() = default;
   explicit Tensor(TensorType t) : type(std::move(t)), data(type.bytes()) {}
 
+  // Error(internal) unless the values have as many bytes as the type.
   template <class T>
   static Tensor of(DType dtype, Shape shape, std::span<const T> values) {
-    Tensor t(TensorType{dtype, std::move(shape)});
-    std::memcpy(t.data.data(), values.data(), t.data.size());
-    return t;
+    return of_bytes({dtype, std::move(shape)}, std::as_bytes(values));
   }
+  static Tensor of_bytes(TensorType type, std::span<const std::byte> values);
   static Tensor scalar_f32(float v) { return of<float>(DType::f32, {}, std::span(&v, 1)); }
   static Tensor scalar_i64(std::int64_t v) { return of<std::int64_t>(DType::i64, {}, std::span(&v, 1)); }
 

@@ -1,0 +1,178 @@
+// Runs that fail at work, by divergence or a full disk: the checkpoint before stays and can be used.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "tests/tools/jobs.h"
+#include "tests/tools/program.h"
+
+namespace trivet::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class FailureTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    write_small_set(folder_, "train", 240);
+    write_small_set(folder_, "test", 50, 12, 6);
+  }
+
+  // Each of the run's checkpoints predicts.
+  void expect_usable_checkpoints(const Workspace& workspace, const std::string& id) const {
+    const fs::path checkpoints = workspace.checkpoints(id);
+    EXPECT_FALSE(checkpoint_steps(checkpoints).empty());
+    for (const int step : checkpoint_steps(checkpoints)) {
+      const fs::path job = folder_.write("infer.yaml", infer_job(checkpoint_path(checkpoints, step).string()));
+      const Workspace other(folder_ / "predictions");
+      const Ended ended = other.trivet({"run", job.string()});
+      EXPECT_EQ(ended.exit_code, 0) << "step " << step << ": " << ended.err;
+    }
+    EXPECT_EQ(half_written(workspace.path()), std::vector<fs::path>{});
+  }
+
+  TempDir folder_;
+  const Workspace workspace_{folder_ / "runs"};
+};
+
+// Deep enough that one update with a large rate makes the network's output infinite.
+std::string diverging_job(const std::string& data, const std::string& checkpoint, int warmup_steps) {
+  const std::vector<int> hidden(40, 16);
+  return fmt::format(R"(kind: train
+name: deep
+threads: 1
+data: {{train: {{images: train.images, labels: train.labels}}{}}}
+model: {{name: mlp, hidden: [{}]}}
+train:
+  epochs: 4
+  batch: 32
+  optimizer: {{name: sgd, lr: 1000, momentum: 0}}
+  schedule: {{warmup_steps: {}}}
+  checkpoint: {}
+)",
+                     data, fmt::join(hidden, ", "), warmup_steps, checkpoint);
+}
+
+TEST_F(FailureTest, ADivergedRunKeepsAUsableCheckpoint) {
+  const fs::path job = folder_.write("job.yaml", diverging_job("", "{every_steps: 1, keep_last: 1}", 1000));
+  const Ended ended = workspace_.trivet({"run", job.string()});
+  EXPECT_EQ(ended.exit_code, 9) << ended.out;
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("step "), HasSubstr("learning rate"), HasSubstr("lower train.optimizer.lr")));
+  EXPECT_EQ(workspace_.runs().back().at("state"), "FAILED");
+  expect_usable_checkpoints(workspace_, "r0001");
+  // Its bits are the same, so it diverges again, at the same step.
+  const Ended resumed = workspace_.trivet({"resume", "r0001"});
+  EXPECT_EQ(resumed.exit_code, 9) << resumed.out;
+  EXPECT_EQ(resumed.err, ended.err);
+  EXPECT_THAT(resumed.out, HasSubstr("going on from checkpoint"));
+  expect_usable_checkpoints(workspace_, "r0001");
+}
+
+TEST_F(FailureTest, AModelThatTheLastUpdateRuinedIsNoResult) {
+  for (const char* data : {"", ", validation: 0"}) {
+    const fs::path job = folder_.write("job.yaml", diverging_job(data, "{}", 0));
+    const Ended ended = workspace_.trivet({"run", job.string(), "--set", "train.epochs=1", "--set", "train.batch=240"});
+    EXPECT_EQ(ended.exit_code, 9) << ended.out;
+    EXPECT_EQ(workspace_.runs().back().at("state"), "FAILED");
+    EXPECT_EQ(workspace_.trivet({"show", "r0001"}).exit_code, 0);
+  }
+}
+
+// Parameters and optimizer states of 590 kB each.
+std::string large_job() {
+  return R"(kind: train
+name: large
+threads: 1
+data: {train: {images: train.images, labels: train.labels}}
+model: {name: mlp, hidden: [950]}
+train:
+  epochs: 6
+  batch: 32
+  optimizer: {name: sgd, lr: 0.01}
+  checkpoint: {keep_last: 1, keep_best: false}
+)";
+}
+
+TEST_F(FailureTest, OnAFullDiskTheLastCheckpointStaysAndTheRunCanGoOn) {
+  const fs::path job = folder_.write("job.yaml", large_job());
+  const Workspace reference(folder_ / "reference");
+  ASSERT_EQ(reference.trivet({"run", job.string()}).exit_code, 0);
+
+  Ended ended;
+  std::string id;
+  for (int i = 1; i < 8 && ended.exit_code != 75; ++i) {  // it may be done before the signal is there
+    id = "r000" + std::to_string(i);
+    Program program(workspace_.command({"run", job.string()}));
+    wait_while_running(program, [&] { return !checkpoint_steps(workspace_.checkpoints(id)).empty(); });
+    program.signal(SIGINT);
+    ended = program.wait();
+  }
+  ASSERT_EQ(ended.exit_code, 75) << ended.err;
+  const std::vector<int> before = checkpoint_steps(workspace_.checkpoints(id));
+
+  const Ended full = workspace_.trivet({"resume", id}, {.file_limit = 400'000});
+  EXPECT_EQ(full.exit_code, 7) << full.out;
+  EXPECT_THAT(full.err,
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("File too large"), HasSubstr("writing checkpoint")));
+  EXPECT_EQ(checkpoint_steps(workspace_.checkpoints(id)), before);
+  expect_usable_checkpoints(workspace_, id);
+
+  const Ended resumed = workspace_.trivet({"resume", id});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  expect_same_outcome(reference.folder("r0001"), workspace_.folder(id));
+}
+
+// A file system of its own, seen by this process and those that it starts.
+class SmallDisk {
+ public:
+  explicit SmallDisk(fs::path path) : path_(std::move(path)) {
+    fs::create_directories(path_);
+    mounted_ = ::unshare(CLONE_NEWNS) == 0 && ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+               ::mount("tmpfs", path_.c_str(), "tmpfs", 0, "size=2m") == 0;
+    error_ = errno;
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  ~SmallDisk() {
+    if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  std::string error() const { return std::strerror(error_); }
+  bool grow() const { return ::mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT, "size=16m") == 0; }
+
+ private:
+  fs::path path_;
+  bool mounted_ = false;
+  int error_ = 0;
+};
+
+TEST_F(FailureTest, OnASmallDiskLikewise) {
+  const fs::path job = folder_.write("job.yaml", large_job());
+  const SmallDisk disk(folder_ / "disk");
+  if (!disk.mounted()) GTEST_SKIP() << "this process may not mount a file system: " << disk.error();
+  const Workspace reference(folder_ / "reference");
+  ASSERT_EQ(reference.trivet({"run", job.string()}).exit_code, 0);
+
+  // One checkpoint fits, a second one beside it does not.
+  const Workspace workspace(folder_ / "disk" / "runs");
+  const Ended full = workspace.trivet({"run", job.string()});
+  EXPECT_EQ(full.exit_code, 7) << full.out;
+  EXPECT_THAT(full.err, AllOf(HasSubstr("No space left on device"), HasSubstr("free space")));
+  EXPECT_EQ(checkpoint_steps(workspace.checkpoints("r0001")).size(), 1u);
+  expect_usable_checkpoints(workspace, "r0001");
+
+  ASSERT_TRUE(disk.grow());
+  const Ended resumed = workspace.trivet({"resume", "r0001"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("going on from checkpoint"));
+  expect_same_outcome(reference.folder("r0001"), workspace.folder("r0001"));
+}
+
+}  // namespace
+}  // namespace trivet::testing
