@@ -1,5 +1,7 @@
 #include <omp.h>
 
+#include <algorithm>
+
 #include "trivet/kernels/cpu.h"
 
 namespace trivet::kernels::cpu {
@@ -48,6 +50,11 @@ Isa best_isa() { return Isa::baseline; }
 
 #endif
 
-void set_threads(int threads) { omp_set_num_threads(threads < 1 ? 1 : threads); }
+void set_threads(int threads) {
+  // A oneDNN primitive made for n threads leaves work undone if a region is given fewer, so none may be asked for that
+  // OMP_THREAD_LIMIT would refuse, nor may OMP_DYNAMIC take any away.
+  omp_set_dynamic(0);
+  omp_set_num_threads(std::clamp(threads, 1, omp_get_thread_limit()));
+}
 
 }  // namespace trivet::kernels::cpu

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "trivet/kernels/cpu.h"
+
 namespace trivet::kernels::cpu::onednn {
 
 namespace {
@@ -26,9 +28,7 @@ const dnnl::engine& engine() {
   return cpu;
 }
 
-ThreadScope::ThreadScope(int threads) : before_(omp_get_max_threads()) {
-  if (threads != before_) omp_set_num_threads(threads);
-}
+ThreadScope::ThreadScope(int threads) : before_(omp_get_max_threads()) { set_threads(threads); }
 
 ThreadScope::~ThreadScope() {
   if (omp_get_max_threads() != before_) omp_set_num_threads(before_);

@@ -36,6 +36,10 @@ ChosenCheckpoint choose_checkpoint(const InferConfig& config) {
   if (fs::exists(run / "state.json")) {  // a checkpoint itself
     const CheckpointFolder folder(run.parent_path());
     const std::int64_t step = step_of(run);
+    if (folder.path(step).filename() != run.filename()) {  // a copy under another name, or one that was set aside
+      throw Error(ErrorCode::checkpoint, fmt::format("{} is not named as a checkpoint is", run.string()),
+                  "such a name is step-000000012");
+    }
     return {folder.path(step), folder.load_state(step)};
   }
   const CheckpointFolder folder(run / "checkpoints");
@@ -45,12 +49,11 @@ ChosenCheckpoint choose_checkpoint(const InferConfig& config) {
     throw Error(ErrorCode::checkpoint, fmt::format("{} cannot be used: {}", run.string(), reason),
                 "train it first, or name another run");
   }
+  if (!newest.damaged.empty()) {  // the last one also knows which is the best
+    throw Error(ErrorCode::checkpoint, fmt::format("the last checkpoint is damaged: {}", newest.damaged.front().second),
+                fmt::format("name an older one, for example infer.run: {}", folder.path(newest.found->step).string()));
+  }
   if (config.checkpoint == "last" || newest.found->best_step == 0 || newest.found->best_step == newest.found->step) {
-    if (!newest.damaged.empty() && config.checkpoint == "last") {
-      throw Error(
-          ErrorCode::checkpoint, fmt::format("the last checkpoint is damaged: {}", newest.damaged.front().second),
-          fmt::format("name an older one, for example infer.run: {}", folder.path(newest.found->step).string()));
-    }
     return {folder.path(newest.found->step), *newest.found};
   }
   const std::int64_t best = newest.found->best_step;

@@ -8,9 +8,9 @@ namespace {
 
 std::size_t at(std::int32_t id) { return static_cast<std::size_t>(id); }
 
-Attrs with(Attrs attrs, const std::string& name, AttrValue value) {
+Attrs with(Attrs attrs, const std::string& name, const AttrValue& value) {
   for (auto& [key, old] : attrs) {
-    if (key == name) old = std::move(value);
+    if (key == name) old = value;
   }
   return attrs;
 }

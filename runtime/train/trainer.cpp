@@ -15,6 +15,9 @@ namespace {
 
 using nlohmann::json;
 
+constexpr const char* kDivergedHint =
+    "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays";
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // A compiled pass with what it wants to be fed.
@@ -117,6 +120,7 @@ struct Trainer::Impl {
   std::optional<MetricSums> evaluate(const ImageData& images, std::vector<std::int64_t> order,
                                      const std::atomic<bool>* stop);
   void finish_epoch(const std::optional<Metrics>& validation, double seconds);
+  void require_finite() const;
   void save();
   TrainResult finish();
   void tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total,
@@ -234,7 +238,7 @@ void Trainer::Impl::after_step(double loss, double lr, std::optional<double> gra
     throw Error(ErrorCode::diverged,
                 fmt::format("the loss is {} at step {} (epoch {}, batch {}), learning rate {:g}", loss, state.step,
                             state.epoch + 1, state.batch, lr),
-                "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays");
+                kDivergedHint);
   }
   if (state.step % log_every == 0) {
     json record = {{"kind", "step"}, {"step", state.step}, {"epoch", state.epoch + 1}, {"loss", loss}, {"lr", lr}};
@@ -316,7 +320,23 @@ std::optional<MetricSums> Trainer::Impl::evaluate(const ImageData& images, std::
   return sums;
 }
 
+// A model that is not finite is no checkpoint: the one before must stay.
+void Trainer::Impl::require_finite() const {
+  for (const StateLayout::Slot& slot : arena->states().slots()) {
+    if (slot.value.memory != MemoryClass::parameters || slot.value.type.dtype != DType::f32) continue;
+    const Tensor tensor = arena->get_state(slot.value.name);
+    const auto* values = reinterpret_cast<const float*>(tensor.data.data());
+    if (std::all_of(values, values + tensor.data.size() / sizeof(float), [](float v) { return std::isfinite(v); }))
+      continue;
+    throw Error(
+        ErrorCode::diverged,
+        fmt::format("'{}' is not finite after step {} (epoch {})", slot.value.name, state.step, state.epoch + 1),
+        kDivergedHint);
+  }
+}
+
 void Trainer::Impl::save() {
+  require_finite();
   state.seconds = now() - began;
   state.metrics_bytes = log.sync_metrics();
   folder.save(*arena, state);
@@ -324,6 +344,12 @@ void Trainer::Impl::save() {
 }
 
 void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, double seconds) {
+  if (validation && !std::isfinite(validation->loss)) {
+    throw Error(ErrorCode::diverged,
+                fmt::format("the validation loss is {} after step {} (epoch {})", validation->loss, state.step,
+                            state.epoch + 1),
+                kDivergedHint);
+  }
   const Metrics train = mean(state.sums);
   std::string text = fmt::format("epoch {}/{}: {}", state.epoch + 1, job.train.epochs, metrics_text("train", train, 0));
   json record = {{"kind", "epoch"},
@@ -392,7 +418,10 @@ TrainResult Trainer::Impl::finish() {
   result.seconds = state.seconds;  // of the last checkpoint, so that a second look gives the same
   result.train = mean(state.last);
   result.checkpoint = state.best_step > 0 ? state.best_step : state.step;
-  if (result.checkpoint != state.step) folder.load_tensors(result.checkpoint, *arena, false);
+  if (result.checkpoint != state.step) {
+    folder.load_state(result.checkpoint);  // verifies it
+    folder.load_tensors(result.checkpoint, *arena, false);
+  }
   const std::int64_t k = job.train.top_k;
   json record = {{"kind", "final"},
                  {"steps", result.steps},

@@ -91,6 +91,12 @@ void check_infer(const ConfigNode& root, const InferConfig& infer) {
   } else if (!std::filesystem::is_directory(infer.output.parent_path(), error)) {
     node.problem("output", fmt::format("there is no folder {}", infer.output.parent_path().native()), "make it first");
   }
+  for (const std::filesystem::path& input : {infer.data.images, infer.data.labels}) {
+    if (std::filesystem::equivalent(infer.output, input, error)) {
+      node.problem("output", fmt::format("{} is a file that this job reads", infer.output.native()),
+                   "choose another file");
+    }
+  }
 }
 
 }  // namespace

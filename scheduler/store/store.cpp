@@ -364,7 +364,7 @@ JobRecord Store::find(const std::string& text) {
   }
   const std::string near = nearest(text, names);
   throw Error(ErrorCode::usage, fmt::format("there is no job '{}' in {}", text, workspace_.string()),
-              near.empty() ? "list the jobs with: trivet list" : fmt::format("did you mean '{}'?", near));
+              near.empty() ? "list the jobs with: trivet runs" : fmt::format("did you mean '{}'?", near));
 }
 
 }  // namespace trivet

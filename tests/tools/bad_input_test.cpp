@@ -42,7 +42,7 @@ class BadInputTest : public ::testing::Test {
   void expect_failed_run(const std::vector<std::string>& arguments, int exit_code,
                          const std::vector<std::string>& parts) const {
     expect(arguments, exit_code, parts);
-    const nlohmann::json last = workspace_.runs().back();
+    const nlohmann::json last = workspace_.last_run();
     EXPECT_EQ(last.at("state"), "FAILED");
     EXPECT_EQ(last.at("exit_code"), exit_code);
     for (const std::string& part : parts) EXPECT_THAT(last.at("reason").get<std::string>(), HasSubstr(part));

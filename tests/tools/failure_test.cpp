@@ -41,45 +41,45 @@ class FailureTest : public ::testing::Test {
   const Workspace workspace_{folder_ / "runs"};
 };
 
-// Deep enough that one update with a large rate makes the network's output infinite.
-std::string diverging_job(const std::string& data, const std::string& checkpoint, int warmup_steps) {
-  const std::vector<int> hidden(40, 16);
+// Weight decay alone multiplies the weights by -100,000 in each step: the eighth makes them infinite, on any machine.
+std::string diverging_job(int epochs, int batch, double validation) {
   return fmt::format(R"(kind: train
-name: deep
+name: diverging
 threads: 1
-data: {{train: {{images: train.images, labels: train.labels}}{}}}
-model: {{name: mlp, hidden: [{}]}}
+data: {{train: {{images: train.images, labels: train.labels}}, validation: {}}}
+model: {{name: layers, layers: [{{type: flatten}}, {{type: dense, units: 10}}]}}
 train:
-  epochs: 4
-  batch: 32
-  optimizer: {{name: sgd, lr: 1000, momentum: 0}}
-  schedule: {{warmup_steps: {}}}
-  checkpoint: {}
+  epochs: {}
+  batch: {}
+  optimizer: {{name: sgd, lr: 100, momentum: 0, weight_decay: 1000}}
 )",
-                     data, fmt::join(hidden, ", "), warmup_steps, checkpoint);
+                     validation, epochs, batch);
 }
 
 TEST_F(FailureTest, ADivergedRunKeepsAUsableCheckpoint) {
-  const fs::path job = folder_.write("job.yaml", diverging_job("", "{every_steps: 1, keep_last: 1}", 1000));
+  const fs::path job = folder_.write(
+      "job.yaml", diverging_job(2, 20, 0.1) + "  checkpoint: {every_steps: 1, keep_last: 1, keep_best: false}\n");
   const Ended ended = workspace_.trivet({"run", job.string()});
   EXPECT_EQ(ended.exit_code, 9) << ended.out;
-  EXPECT_THAT(ended.err, AllOf(HasSubstr("step "), HasSubstr("learning rate"), HasSubstr("lower train.optimizer.lr")));
-  EXPECT_EQ(workspace_.runs().back().at("state"), "FAILED");
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("step 8"), HasSubstr("lower train.optimizer.lr")));
+  EXPECT_EQ(workspace_.last_run().at("state"), "FAILED");
+  EXPECT_EQ(checkpoint_steps(workspace_.checkpoints("r0001")), std::vector<int>{7});
   expect_usable_checkpoints(workspace_, "r0001");
   // Its bits are the same, so it diverges again, at the same step.
   const Ended resumed = workspace_.trivet({"resume", "r0001"});
   EXPECT_EQ(resumed.exit_code, 9) << resumed.out;
   EXPECT_EQ(resumed.err, ended.err);
-  EXPECT_THAT(resumed.out, HasSubstr("going on from checkpoint"));
+  EXPECT_THAT(resumed.out, HasSubstr("going on from checkpoint 7:"));
   expect_usable_checkpoints(workspace_, "r0001");
 }
 
 TEST_F(FailureTest, AModelThatTheLastUpdateRuinedIsNoResult) {
-  for (const char* data : {"", ", validation: 0"}) {
-    const fs::path job = folder_.write("job.yaml", diverging_job(data, "{}", 0));
-    const Ended ended = workspace_.trivet({"run", job.string(), "--set", "train.epochs=1", "--set", "train.batch=240"});
+  const std::string jobs[] = {diverging_job(1, 27, 0.1), diverging_job(1, 30, 0)};  // eight steps each
+  for (const std::string& text : jobs) {
+    const Ended ended = workspace_.trivet({"run", folder_.write("job.yaml", text).string()});
     EXPECT_EQ(ended.exit_code, 9) << ended.out;
-    EXPECT_EQ(workspace_.runs().back().at("state"), "FAILED");
+    EXPECT_EQ(workspace_.last_run().at("state"), "FAILED");
+    EXPECT_FALSE(fs::exists(workspace_.folder("r0001") / "result.json"));
     EXPECT_EQ(workspace_.trivet({"show", "r0001"}).exit_code, 0);
   }
 }
@@ -126,6 +126,16 @@ TEST_F(FailureTest, OnAFullDiskTheLastCheckpointStaysAndTheRunCanGoOn) {
   const Ended resumed = workspace_.trivet({"resume", id});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   expect_same_outcome(reference.folder("r0001"), workspace_.folder(id));
+}
+
+TEST_F(FailureTest, ARunIsNotResumedOnOtherData) {
+  const fs::path job = folder_.write("job.yaml", diverging_job(2, 20, 0.1));
+  ASSERT_EQ(workspace_.trivet({"run", job.string(), "--set", "train.checkpoint.every_steps=1"}).exit_code, 9);
+  write_small_set(folder_, "train", 240, 12, 77);
+  const Ended resumed = workspace_.trivet({"resume", "r0001"});
+  EXPECT_EQ(resumed.exit_code, 6) << resumed.out;
+  EXPECT_THAT(resumed.err, AllOf(HasSubstr("other data"), HasSubstr("step-")));
+  expect_usable_checkpoints(workspace_, "r0001");
 }
 
 // A file system of its own, seen by this process and those that it starts.

@@ -84,7 +84,7 @@ class InferTest : public ::testing::Test {
     return workspace;
   }
 
-  json last_run() const { return workspace_.runs().back(); }
+  json last_run() const { return workspace_.last_run(); }
   json trained() const { return workspace_.runs().front().at("result"); }
   fs::path checkpoints() const { return workspace_.checkpoints("r0001"); }
 
@@ -204,6 +204,16 @@ TEST_F(InferTest, AnUnknownRunIsRefusedWithTheNearestName) {
   const Ended ended = fail_to_predict({"infer.run=cn2"});
   EXPECT_EQ(ended.exit_code, 2) << ended.out;
   EXPECT_THAT(ended.err, AllOf(HasSubstr("cn2"), HasSubstr("cnn")));
+}
+
+TEST_F(InferTest, WhatItReadsIsNotOverwritten) {
+  for (const char* input : {"test.images", "test.labels"}) {
+    const std::string before = slurp(folder_ / input);
+    const Ended ended = workspace_.trivet(command({"infer.output=" + (folder_ / "." / input).string()}));
+    EXPECT_EQ(ended.exit_code, 3) << ended.out;
+    EXPECT_THAT(ended.err, AllOf(HasSubstr("infer.output"), HasSubstr(input)));
+    EXPECT_TRUE(slurp(folder_ / input) == before) << input << " was overwritten";
+  }
 }
 
 TEST_F(InferTest, AFullDiskLeavesTheOldFile) {

@@ -14,12 +14,21 @@ namespace {
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
-// Whether the signal was sent to the process and has not been handled yet (proc(5), ShdPnd of /proc/PID/status).
-bool pending(const ProcessId& process, int signal) {
+// The value of a field of /proc/PID/status (proc(5)).
+std::string status_of(const ProcessId& process, const std::string& field) {
   const std::string status = slurp(fs::path("/proc") / std::to_string(process.pid) / "status");
-  const std::size_t at = status.find("ShdPnd:");
-  if (at == std::string::npos) return false;
-  return (std::stoull(status.substr(at + 7), nullptr, 16) >> (signal - 1) & 1) != 0;
+  const std::size_t at = status.find(field + ":\t");
+  if (at == std::string::npos) return {};
+  const std::size_t begin = at + field.size() + 2;
+  return status.substr(begin, status.find('\n', begin) - begin);
+}
+
+bool stopped(const ProcessId& process) { return status_of(process, "State").starts_with("T"); }
+
+// Whether the signal was sent to the process and has not been handled yet.
+bool pending(const ProcessId& process, int signal) {
+  const std::string signals = status_of(process, "ShdPnd");
+  return !signals.empty() && (std::stoull(signals, nullptr, 16) >> (signal - 1) & 1) != 0;
 }
 
 class InterruptedRun : public ::testing::Test {
@@ -47,7 +56,7 @@ class InterruptedRun : public ::testing::Test {
     return ended;
   }
 
-  nlohmann::json record() const { return workspace_.runs().back(); }
+  nlohmann::json record() const { return workspace_.last_run(); }
 
   void expect_resumes_to_the_reference() const {
     const Workspace reference(folder_ / "reference");
@@ -95,6 +104,7 @@ TEST_F(InterruptedRun, IsKilledByASecondSignalAndItsLastCheckpointStays) {
     worker = program.worker();
     if (!worker) return;
     ::kill(static_cast<pid_t>(worker->pid), SIGSTOP);
+    wait_while_running(program, [&] { return stopped(*worker); });
     program.signal(SIGINT);
     // The kernel keeps one pending signal of a kind, so the second must not come before the first was taken.
     wait_while_running(program, [&] { return pending(*worker, SIGINT); });

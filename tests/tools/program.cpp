@@ -60,7 +60,7 @@ Ends make_terminal() {
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::signal(number, SIG_DFL);
   const int null = ::open("/dev/null", O_RDONLY);
   ::dup2(null, STDIN_FILENO);
-  ::dup2(out, STDOUT_FILENO);
+  ::dup2(options.output.empty() ? out : ::open(options.output.c_str(), O_WRONLY), STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
   ::execv(TRIVET_PROGRAM, arguments);
   ::_exit(127);
@@ -191,6 +191,11 @@ json Workspace::runs() const {
   const json all = json::parse(listed.out, nullptr, false);
   EXPECT_TRUE(all.is_array()) << listed.out;
   return all.is_array() ? all : json::array();
+}
+
+json Workspace::last_run() const {
+  const json all = runs();
+  return all.empty() ? json::object() : all.back();
 }
 
 fs::path Workspace::folder(const std::string& id) const {

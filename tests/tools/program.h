@@ -26,6 +26,7 @@ struct Ended {
 struct ProgramOptions {
   bool terminal = false;            // standard output and error are one pseudo-terminal; else a pipe each
   std::optional<int> file_limit{};  // bytes: a write beyond it fails with EFBIG, as on a full disk
+  fs::path output{};                // if not empty, standard output is this file and not kept
 };
 
 // One process `trivet ARGUMENTS`. Destroyed while it runs, it is killed.
@@ -71,6 +72,7 @@ class Workspace {
 
   // From `trivet runs --json`; empty if there is no workspace yet.
   nlohmann::json runs() const;
+  nlohmann::json last_run() const;                    // an empty object if there is none
   fs::path folder(const std::string& id) const;       // of a run
   fs::path checkpoints(const std::string& id) const;  // its checkpoints
 

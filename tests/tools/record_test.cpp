@@ -131,6 +131,28 @@ TEST_F(RecordTest, OnATerminalThereIsAProgressBar) {
   EXPECT_THAT(ended.out, HasSubstr("done: 21 steps"));
 }
 
+TEST_F(RecordTest, OutputThatCannotBeWrittenIsAnError) {
+  const std::string job = train_job();
+  ASSERT_EQ(workspace_.trivet({"run", job}).exit_code, 0);
+  const std::vector<std::string> commands[] = {
+      {"runs", "--json"}, {"show", "r0001"}, {"compare", "r0001", "r0001"}, {"plan", job}};
+  for (const std::vector<std::string>& command : commands) {
+    const Ended ended = workspace_.trivet(command, {.output = "/dev/full"});
+    EXPECT_EQ(ended.exit_code, 7) << command.front();
+    EXPECT_THAT(ended.err, HasSubstr("standard output"));
+  }
+}
+
+TEST_F(RecordTest, AWorkspaceWhosePathIsNoTextIsRefused) {
+  const Workspace workspace(folder_ / "runs\xff");
+  for (const std::vector<std::string>& command : {std::vector<std::string>{"run", train_job()}, {"runs", "--json"}}) {
+    const Ended ended = workspace.trivet(command);
+    EXPECT_EQ(ended.exit_code, 2) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("UTF-8"));
+  }
+  EXPECT_FALSE(fs::exists(workspace.path()));
+}
+
 TEST_F(RecordTest, EveryVerbsHelpHasAnExample) {
   for (const char* verb : {"run", "resume", "plan", "runs", "show", "compare"}) {
     const Ended ended = trivet({verb, "--help"});

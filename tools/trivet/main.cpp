@@ -1,6 +1,8 @@
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "tools/trivet/verbs.h"
@@ -16,6 +18,14 @@ constexpr const char* kFooter = R"(Example:
 
 Exit codes: 0 done, 2 command line, 3 job file, 4 graph, 5 data, 6 checkpoint, 7 files, 8 memory, 9 diverged,
 10 state, 70 internal, 75 interrupted with a checkpoint (docs/exit-codes.md).)";
+
+// What was printed is written only now, perhaps to a full disk.
+void finish_output() {
+  const bool lost = std::ferror(stdout) != 0;
+  if (std::fflush(stdout) == 0 && !lost) return;
+  throw trivet::Error(trivet::ErrorCode::io, fmt::format("cannot write to standard output: {}",
+                                                         lost ? "an earlier write failed" : std::strerror(errno)));
+}
 
 }  // namespace
 
@@ -38,6 +48,7 @@ int main(int argc, char** argv) {
   }
   try {
     app.parse(argc, argv);
+    if (context.exit_code == 0) finish_output();
     return context.exit_code;
   } catch (const CLI::ParseError& e) {
     const int code = app.exit(e);

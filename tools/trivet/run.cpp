@@ -67,7 +67,7 @@ void report(const RunResult& result, bool json, Context& context) {
 
 void run(const Options& options, Context& context) {
   const JobSpec spec = load_for_running(options.job, options.overrides, context.workspace);
-  Store store(workspace_path(context.workspace));
+  Store store(workspace_folder(context.workspace));
   recover(store);
   Display display(options.json);
   // Measured here if it is the first time on this machine: it takes memory that is not the worker's.
@@ -76,7 +76,7 @@ void run(const Options& options, Context& context) {
 }
 
 void resume(const Options& options, Context& context) {
-  const std::filesystem::path folder = workspace_path(context.workspace);
+  const std::filesystem::path folder = workspace_folder(context.workspace);
   if (!has_store(folder))
     throw Error(ErrorCode::usage, fmt::format("there is no workspace at {}", folder.string()), "give --workspace");
   Store store(folder);

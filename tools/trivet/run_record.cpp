@@ -3,6 +3,7 @@
 #include <ctime>
 #include <sstream>
 
+#include "tools/trivet/resolve.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/text.h"
@@ -67,16 +68,18 @@ RunRecord read_run(const JobRecord& job) {
   while (std::getline(lines, line)) {
     json record = json::parse(line, nullptr, false);
     if (!record.is_object()) continue;  // the last line of a killed run
-    if (record.value("kind", "") == "epoch")
+    const json kind = record.value("kind", json());
+    if (kind == "epoch") {
       run.epochs.push_back(std::move(record));
-    else if (record.value("kind", "") == "final")
+    } else if (kind == "final") {
       run.result = std::move(record);
+    }
   }
   return run;
 }
 
 Store open_store(const std::string& workspace) {
-  const fs::path folder = workspace_path(workspace);
+  const fs::path folder = workspace_folder(workspace);
   if (!has_store(folder)) {
     throw Error(ErrorCode::usage, fmt::format("there is no workspace at {}", fs::absolute(folder).string()),
                 "run a job first, or give --workspace");
@@ -110,11 +113,18 @@ std::string duration_text(const JobRecord& job) {
   return format_seconds(job.ended.value_or(system_seconds()) - *job.started);
 }
 
+std::optional<double> number(const json& object, const std::string& key) {
+  if (!object.is_object()) return std::nullopt;
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_number()) return std::nullopt;
+  return found->get<double>();
+}
+
 std::string metric_text(const RunRecord& run, const std::string& metric) {
   const auto text = [&](const json& values) -> std::string {
-    if (!values.is_object() || !values.contains(metric)) return {};
-    const double value = values.at(metric).get<double>();
-    return metric == "loss" ? fmt::format("{:.4f}", value) : fmt::format("{:.2f} %", 100 * value);
+    const std::optional<double> value = number(values, metric);
+    if (!value) return {};
+    return metric == "loss" ? fmt::format("{:.4f}", *value) : fmt::format("{:.2f} %", 100 * *value);
   };
   for (const json* record : {&run.result, run.epochs.empty() ? nullptr : &run.epochs.back()}) {
     if (!record || !record->is_object()) continue;

@@ -30,6 +30,10 @@ nlohmann::json to_json(const JobRecord& job);
 std::string time_text(double seconds_since_1970);
 std::string duration_text(const JobRecord& job);
 
+// The number at `key`; nothing if `object` is none or has something else there, such as the null of a loss that was
+// not finite.
+std::optional<double> number(const nlohmann::json& object, const std::string& key);
+
 // The named metric of the last word on a run: its result's test, else validation, else the last epoch's. "" if none.
 std::string metric_text(const RunRecord& run, const std::string& metric);
 

@@ -48,12 +48,14 @@ std::string epochs_table(const RunRecord& run) {
   for (const json& e : run.epochs) {
     const auto value = [&](const char* part, const char* metric, bool percent) -> std::string {
       if (!e.contains(part)) return "-";
-      const double v = e.at(part).at(metric).get<double>();
-      return percent ? fmt::format("{:.2f} %", 100 * v) : fmt::format("{:.4f}", v);
+      const std::optional<double> v = number(e.at(part), metric);
+      if (!v) return "-";
+      return percent ? fmt::format("{:.2f} %", 100 * *v) : fmt::format("{:.4f}", *v);
     };
-    table.add_row({e.at("epoch").dump(), e.at("step").dump(), value("train", "loss", false),
+    table.add_row({fmt::format("{:.0f}", number(e, "epoch").value_or(0)),
+                   fmt::format("{:.0f}", number(e, "step").value_or(0)), value("train", "loss", false),
                    value("train", "accuracy", true), value("validation", "loss", false),
-                   value("validation", "accuracy", true), fmt::format("{:.1f}", e.value("seconds", 0.0))});
+                   value("validation", "accuracy", true), fmt::format("{:.1f}", number(e, "seconds").value_or(0))});
   }
   return table.str();
 }
