@@ -99,6 +99,15 @@ TEST_F(DamageTest, ResumingWarnsAndUsesTheCheckpointBeforeAndEndsWithTheSameBits
   }
 }
 
+TEST_F(DamageTest, FilesThatAKilledAttemptHadNotFinishedAreRemovedByTheNext) {
+  ASSERT_NO_FATAL_FAILURE(prepare(cnn_job(8), 9));
+  const fs::path left = killed_.folder("r0001") / "result.json.tmp-1-0";
+  overwrite(left, "{");
+  const Ended resumed = killed_.trivet({"resume", "r0001"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_FALSE(fs::exists(left));
+}
+
 TEST_F(DamageTest, WithoutAWholeCheckpointTheRunStartsAtTheBeginningAndSaysSo) {
   ASSERT_NO_FATAL_FAILURE(prepare(micro_batch_job(8), 9));
   const fs::path checkpoints = killed_.checkpoints("r0001");

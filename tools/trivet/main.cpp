@@ -32,6 +32,8 @@ void finish_output() {
 int main(int argc, char** argv) {
   // `trivet run | head` must not kill this process before it has recorded the run's end.
   std::signal(SIGPIPE, SIG_IGN);
+  // Beyond `ulimit -f` a write then fails with a reason, where the signal would end the process without a word.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App app("Trivet: train models and run them in batches, from one plan.", "trivet");
   trivet::cli::Context context;
   app.set_version_flag("--version", [] {

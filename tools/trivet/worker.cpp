@@ -128,6 +128,14 @@ int infer(const JobSpec& spec, const fs::path& directory, EventWriter& events) {
   return 0;
 }
 
+// Files that an attempt which was killed had not finished (AtomicFile): nobody else writes in this directory.
+void remove_unfinished(const fs::path& directory) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(directory, ignored)) {
+    if (entry.path().filename().string().find(".tmp-") != std::string::npos) fs::remove(entry.path(), ignored);
+  }
+}
+
 int work(const fs::path& directory, bool resume) {
   EventWriter events;
   catch_stop_signals();
@@ -137,6 +145,7 @@ int work(const fs::path& directory, bool resume) {
     return exit;
   };
   try {
+    remove_unfinished(directory);
     const JobSpec spec = load_job(directory / kJobFileName, {});
     return spec.kind == "train" ? train(spec, directory, resume, events) : infer(spec, directory, events);
   } catch (const Error& e) {
