@@ -8,12 +8,12 @@
 #include <array>
 #include <cctype>
 #include <charconv>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
 #include <vector>
 
+#include "trivet/base/clock.h"
 #include "trivet/base/table.h"
 #include "trivet/base/text.h"
 
@@ -115,9 +115,7 @@ ProgressStyle progress_style(std::FILE* file) {
     std::fwrite(text.data(), 1, text.size(), file);
     std::fflush(file);
   };
-  style.clock = [] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-  };
+  style.clock = steady_seconds;
   style.columns = [fd] { return terminal_columns(fd); };
   style.terminal = isatty(fd) == 1 && !term.empty() && term != "dumb";
   style.unicode = locale_is_utf8();

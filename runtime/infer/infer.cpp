@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "trivet/base/clock.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/text.h"
@@ -14,8 +14,6 @@
 
 namespace trivet {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::int64_t step_of(const fs::path& checkpoint) {
   const std::string name = checkpoint.filename().string();
@@ -119,7 +117,7 @@ InferResult run_inference(const InferConfig& config, std::shared_ptr<const Devic
   InferResult result;
   std::vector<float> probabilities(static_cast<std::size_t>(config.batch * classes));
   std::int64_t correct = 0;
-  const double began = now();
+  const double began = steady_seconds();
   loader.start(std::move(order), 0);
   Batch batch;
   while (loader.next(batch)) {
@@ -142,7 +140,7 @@ InferResult run_inference(const InferConfig& config, std::shared_ptr<const Devic
     progress.steps = batch_count(data.count, config.batch);
     progress.samples = result.samples;
     progress.total = data.count;
-    progress.seconds = now() - began;
+    progress.seconds = steady_seconds() - began;
     if (progress.seconds > 0) {
       progress.rate = static_cast<double>(result.samples) / progress.seconds;
       progress.left = static_cast<double>(data.count - result.samples) / progress.rate;
@@ -154,7 +152,7 @@ InferResult run_inference(const InferConfig& config, std::shared_ptr<const Devic
     }
   }
   writer->commit();
-  result.seconds = now() - began;
+  result.seconds = steady_seconds() - began;
   if (labels) result.accuracy = static_cast<double>(correct) / static_cast<double>(data.count);
   nlohmann::json record = {{"kind", "final"},
                            {"samples", result.samples},

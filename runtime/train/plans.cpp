@@ -39,7 +39,9 @@ std::vector<PlanPtr> TrainPlans::all() const {
   return result;
 }
 
-const Plan& TrainPlans::main() const { return step.empty() ? *accumulate.rbegin()->second : *step.rbegin()->second; }
+const std::pair<const std::int64_t, PlanPtr>& TrainPlans::main_entry() const {
+  return step.empty() ? *accumulate.rbegin() : *step.rbegin();
+}
 
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device) {
   const Evaluate evaluator = [](const Graph& piece) { return evaluate(piece, {}, kernels::cpu::best_isa()); };

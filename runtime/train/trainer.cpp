@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "trivet/base/clock.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/text.h"
@@ -17,8 +17,6 @@ using nlohmann::json;
 
 constexpr const char* kDivergedHint =
     "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays";
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // A compiled pass with what it wants to be fed.
 struct Pass {
@@ -257,7 +255,7 @@ bool Trainer::Impl::interrupted(const std::atomic<bool>& stop) {
 // False if it was stopped.
 bool Trainer::Impl::train_epoch(Loader& loader, const std::atomic<bool>& stop) {
   loader.start(shuffled(data.split.train, job.seed, state.epoch), state.epoch, state.batch);
-  const double phase_began = now();
+  const double phase_began = steady_seconds();
   const std::int64_t samples_before = state.sums.samples;
   Batch batch;
   while (loader.next(batch)) {
@@ -275,7 +273,7 @@ void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t step
                          std::int64_t total, double phase_began, std::int64_t samples_before,
                          std::optional<double> loss) {
   constexpr double kInterval = 0.1;  // seconds: as often as a terminal is redrawn
-  const double time = now();
+  const double time = steady_seconds();
   if (time - progress_at < kInterval && step < steps) return;
   progress_at = time;
   Progress p;
@@ -305,7 +303,7 @@ std::optional<MetricSums> Trainer::Impl::evaluate(const ImageData& images, std::
   const std::int64_t steps = batch_count(total, config.batch);
   Loader loader(images, config);
   loader.start(std::move(order), 0);
-  const double phase_began = now();
+  const double phase_began = steady_seconds();
   MetricSums sums;
   Batch batch;
   while (loader.next(batch)) {
@@ -337,7 +335,7 @@ void Trainer::Impl::require_finite() const {
 
 void Trainer::Impl::save() {
   require_finite();
-  state.seconds = now() - began;
+  state.seconds = steady_seconds() - began;
   state.metrics_bytes = log.sync_metrics();
   folder.save(*arena, state);
   folder.prune(job.train.checkpoint.keep_last, state.best_step);
@@ -383,7 +381,7 @@ void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, doubl
 TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
   prepare();
   resume ? resume_from_newest() : start_fresh();
-  began = now() - state.seconds;
+  began = steady_seconds() - state.seconds;
 
   LoaderConfig config;
   config.batch = job.train.batch;
@@ -395,7 +393,7 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
   TrainResult stopped;
   stopped.interrupted = true;
   while (state.epoch < job.train.epochs) {
-    const double epoch_began = now();
+    const double epoch_began = steady_seconds();
     const bool finished = train_epoch(loader, stop);
     std::optional<Metrics> validation;
     if (finished && !data.split.validation.empty()) {
@@ -404,10 +402,10 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
     }
     if (!finished || interrupted(stop)) {
       stopped.steps = state.step;
-      stopped.seconds = now() - began;
+      stopped.seconds = steady_seconds() - began;
       return stopped;
     }
-    finish_epoch(validation, now() - epoch_began);
+    finish_epoch(validation, steady_seconds() - epoch_began);
   }
   return finish();
 }

@@ -20,12 +20,7 @@ Evaluate evaluator() {
   return [](const Graph& g) { return run(g, {}); };
 }
 
-Tensor filled(const TensorType& type, std::uint32_t seed) {
-  Tensor t(type);
-  std::mt19937 rng(seed);
-  for (float& v : t.as<float>()) v = static_cast<float>(rng() % 2001) / 1000.0F - 1.0F;
-  return t;
-}
+using testing::filled;
 
 int count(const Graph& g, const std::string& op) {
   return static_cast<int>(

@@ -23,12 +23,7 @@ std::shared_ptr<const Plan> compile_for_cpu(const Graph& g, StateLayout* layout 
   return compile(g, states, *open_device("cpu", {1, {}}));
 }
 
-Tensor filled(const TensorType& type, std::uint32_t seed) {
-  Tensor t(type);
-  std::mt19937 rng(seed);
-  for (float& v : t.as<float>()) v = static_cast<float>(rng() % 2001) / 1000.0F - 1.0F;
-  return t;
-}
+using testing::filled;
 
 TEST(PlaceBuffers, NoTwoLiveBuffersOverlapAndThePeakIsNearTheLargestLiveSum) {
   std::mt19937 rng(7);

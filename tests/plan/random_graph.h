@@ -10,6 +10,14 @@
 
 namespace trivet::testing {
 
+// Multiples of 1/1000 in [-1, 1].
+inline Tensor filled(const TensorType& type, std::uint32_t seed) {
+  Tensor t(type);
+  std::mt19937 rng(seed);
+  for (float& v : t.as<float>()) v = static_cast<float>(rng() % 2001) / 1000.0F - 1.0F;
+  return t;
+}
+
 class RandomGraph {
  public:
   explicit RandomGraph(std::uint32_t seed) : rng_(seed) {}

@@ -32,8 +32,8 @@ Planned plan_any(const JobSpec& spec, const Device& device) {
     const TrainJob job{spec.data, spec.model, spec.train, spec.seed};
     const TrainData data = TrainData::load(job);
     const TrainPlan plan = plan_job(job, data, device);
-    const auto& passes = plan.plans.step.empty() ? plan.plans.accumulate : plan.plans.step;
-    return {passes.rbegin()->second, plan.memory, passes.rbegin()->first, data.counts().train * spec.train.epochs};
+    const auto& [samples, main] = plan.plans.main_entry();
+    return {main, plan.memory, samples, data.counts().train * spec.train.epochs};
   }
   const ChosenCheckpoint chosen = choose_checkpoint(spec.infer);
   const ImageData data = load_images(spec.infer.data);

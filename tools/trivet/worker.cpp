@@ -99,8 +99,8 @@ int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWrit
   record["plan_hash"] = plan.plans.main().hash();
   write_file_atomic(directory / "environment.json", record.dump(1) + "\n");
   const Ceilings ceilings = device->ceilings();
-  const std::int64_t samples = (plan.plans.step.empty() ? plan.plans.accumulate : plan.plans.step).rbegin()->first;
-  write_file_atomic(directory / "plan.txt", describe_plan(plan.plans.main(), plan.memory, ceilings, samples));
+  write_file_atomic(directory / "plan.txt",
+                    describe_plan(plan.plans.main(), plan.memory, ceilings, plan.plans.main_samples()));
   const SampleCounts counts = trainer.data().counts();
   log.line(fmt::format("{} training, {} validation, {} test samples", counts.train, counts.validation, counts.test));
   log.line(fmt::format("planned: arena {}, process at most {}", format_bytes(plan.memory.arena_total),

@@ -32,8 +32,12 @@ struct TrainPlans {
 
   std::vector<PlanPtr> all() const;
   // The plan over a full batch (or micro-batch): what `trivet plan` shows.
-  const Plan& main() const;
+  const Plan& main() const { return *main_entry().second; }
+  std::int64_t main_samples() const { return main_entry().first; }
   std::size_t arena_bytes() const { return Arena::planned_bytes(states, all()); }
+
+  // The largest pass and its number of samples.
+  const std::pair<const std::int64_t, PlanPtr>& main_entry() const;
 };
 
 // Samples of each pass when `samples` are cut into pieces of `piece`: full pieces, then the rest.
