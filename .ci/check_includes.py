@@ -7,7 +7,7 @@ import re
 import sys
 
 # From the bottom to the top. A new folder of the house gets its place here.
-HOUSE = ("kernels/math", "kernels", "base", "graph", "ops", "passes", "plan", "exec", "formats", "data", "nn", "models",
+HOUSE = ("kernels/math", "kernels", "base", "graph", "ops", "passes", "plan", "exec", "formats", "report", "data", "nn", "models",
          "train", "infer", "job", "store", "launcher", "service", "tools")
 HEIGHT = {folder: height for height, folder in enumerate(HOUSE)}
 

@@ -25,5 +25,10 @@ endif()
 
 find_program(TRIVET_CCACHE ccache)
 if(TRIVET_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${TRIVET_CCACHE})
+  # What ccache needs to remember compilations with a precompiled header, in any build folder.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    CCACHE_BASEDIR=${PROJECT_BINARY_DIR} ${TRIVET_CCACHE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(trivet_options INTERFACE -fpch-preprocess)
+  endif()
 endif()

@@ -18,6 +18,13 @@ namespace trivet::kernels::cpu {
   std::span<const KernelEntry> loss_kernels();          \
   std::span<const KernelEntry> random_kernels();        \
   std::span<const KernelEntry> optimizer_kernels();     \
+  std::span<const KernelEntry> activation_kernels();    \
+  std::span<const KernelEntry> indexing_kernels();      \
+  std::span<const KernelEntry> sorting_kernels();       \
+  std::span<const KernelEntry> resize_kernels();        \
+  std::span<const KernelEntry> recurrent_kernels();     \
+  std::span<const KernelEntry> attention_kernels();     \
+  std::span<const KernelEntry> quantization_kernels();  \
   }
 TRIVET_VECTOR_FAMILIES(baseline)
 TRIVET_VECTOR_FAMILIES(avx2)

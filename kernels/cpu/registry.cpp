@@ -26,6 +26,13 @@ void insert(Table& table, std::span<const KernelEntry> family) {
     insert(table, isa::loss_kernels());           \
     insert(table, isa::random_kernels());         \
     insert(table, isa::optimizer_kernels());      \
+    insert(table, isa::activation_kernels());     \
+    insert(table, isa::indexing_kernels());       \
+    insert(table, isa::sorting_kernels());        \
+    insert(table, isa::resize_kernels());         \
+    insert(table, isa::recurrent_kernels());      \
+    insert(table, isa::attention_kernels());      \
+    insert(table, isa::quantization_kernels());   \
   } while (false)
 
 Table build(Isa isa) {

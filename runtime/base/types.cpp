@@ -11,12 +11,15 @@
 namespace trivet {
 namespace {
 
-constexpr std::array<std::pair<DType, const char*>, 6> kNames = {{{DType::f32, "f32"},
+constexpr std::array<std::pair<DType, const char*>, 9> kNames = {{{DType::f32, "f32"},
                                                                   {DType::f64, "f64"},
                                                                   {DType::i32, "i32"},
                                                                   {DType::i64, "i64"},
                                                                   {DType::u8, "u8"},
-                                                                  {DType::boolean, "bool"}}};
+                                                                  {DType::boolean, "bool"},
+                                                                  {DType::bf16, "bf16"},
+                                                                  {DType::f16, "f16"},
+                                                                  {DType::i8, "i8"}}};
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 58;  // times 8 bytes still fits 63 bits
 
 }  // namespace
@@ -32,7 +35,8 @@ DType dtype_from_name(std::string_view name) {
   for (const auto& [type, text] : kNames) {
     if (name == text) return type;
   }
-  throw Error(ErrorCode::graph, fmt::format("unknown dtype '{}'", name), "one of f32, f64, i32, i64, u8, bool");
+  throw Error(ErrorCode::graph, fmt::format("unknown dtype '{}'", name),
+              "one of f32, bf16, f16, f64, i8, u8, i32, i64, bool");
 }
 
 std::int64_t element_count(const Shape& shape) {

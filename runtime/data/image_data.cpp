@@ -12,7 +12,7 @@ void update(Sha256& digest, const IdxArray& array) {
   digest.update(std::as_bytes(std::span(array.bytes)));
 }
 
-void load_labels(const IdxSource& source, Sha256& digest, ImageData& data) {
+void load_labels(const DataFiles& source, Sha256& digest, ImageData& data) {
   const IdxArray labels = read_idx_labels(source.labels);
   if (labels.shape[0] != data.count) {
     throw Error(ErrorCode::data,
@@ -27,7 +27,7 @@ void load_labels(const IdxSource& source, Sha256& digest, ImageData& data) {
 
 }  // namespace
 
-ImageData load_images(const IdxSource& source) {
+ImageData load_images(const DataFiles& source) {
   IdxArray images = read_idx_images(source.images);
   Sha256 digest;
   update(digest, images);

@@ -143,13 +143,13 @@ class HeaderReader : public nlohmann::json_sax<json> {
 };
 
 DType dtype_of(const std::string& name, const Entry& entry, const std::string& origin) {
-  static const std::map<std::string_view, DType> kKnown{{"F32", DType::f32}, {"F64", DType::f64},
-                                                        {"I32", DType::i32}, {"I64", DType::i64},
-                                                        {"U8", DType::u8},   {"BOOL", DType::boolean}};
+  static const std::map<std::string_view, DType> kKnown{
+      {"F32", DType::f32},      {"F64", DType::f64},   {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8},
+      {"BOOL", DType::boolean}, {"BF16", DType::bf16}, {"F16", DType::f16}, {"I8", DType::i8}};
   const auto it = kKnown.find(entry.dtype);
   if (it == kKnown.end()) {
-    fail(origin, fmt::format("tensor {} has dtype {}, expected F32, F64, I32, I64, U8 or BOOL", shown(name),
-                             shown(entry.dtype)));
+    fail(origin, fmt::format("tensor {} has dtype {}, expected F32, BF16, F16, F64, I8, U8, I32, I64 or BOOL",
+                             shown(name), shown(entry.dtype)));
   }
   return it->second;
 }

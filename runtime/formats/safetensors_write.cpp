@@ -23,6 +23,12 @@ const char* stored_dtype(DType dtype) {
       return "U8";
     case DType::boolean:
       return "BOOL";
+    case DType::bf16:
+      return "BF16";
+    case DType::f16:
+      return "F16";
+    case DType::i8:
+      return "I8";
   }
   throw Error(ErrorCode::internal, fmt::format("dtype {} has no name in safetensors", static_cast<int>(dtype)));
 }

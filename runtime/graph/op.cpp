@@ -10,8 +10,16 @@ namespace trivet {
 namespace {
 
 const char* kind_name(const AttrValue& v) {
-  constexpr std::array names = {"a flag", "an integer", "a number", "a text", "a list of integers"};
+  constexpr std::array names = {"a flag", "an integer",         "a number",
+                                "a text", "a list of integers", "a list of numbers"};
   return names[v.index()];
+}
+
+// Entries of a list; 0 for what is not one.
+std::size_t list_size(const AttrValue& value) {
+  if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value)) return list->size();
+  if (const auto* list = std::get_if<std::vector<double>>(&value)) return list->size();
+  return 0;
 }
 
 }  // namespace
@@ -27,6 +35,11 @@ std::string to_string(const AttrValue& value) {
     }
     std::string operator()(const std::string& v) const { return v; }
     std::string operator()(const std::vector<std::int64_t>& v) const { return fmt::format("[{}]", fmt::join(v, ",")); }
+    std::string operator()(const std::vector<double>& v) const {
+      std::vector<std::string> texts;
+      for (const double x : v) texts.push_back((*this)(x));
+      return fmt::format("[{}]", join(texts, ","));
+    }
   };
   return std::visit(Printer{}, value);
 }
@@ -44,7 +57,11 @@ Attrs AttrSchema::complete(const Attrs& given, const std::string& where) const {
     }
     ++used;
     AttrValue value = found->second;
-    // An integer is a fine number.
+    // Integers are fine numbers.
+    if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value);
+        list && std::holds_alternative<std::vector<double>>(spec.fallback)) {
+      value = std::vector<double>(list->begin(), list->end());
+    }
     if (std::holds_alternative<double>(spec.fallback) && std::holds_alternative<std::int64_t>(value)) {
       value = static_cast<double>(std::get<std::int64_t>(value));
     }
@@ -52,9 +69,13 @@ Attrs AttrSchema::complete(const Attrs& given, const std::string& where) const {
       throw Error(ErrorCode::graph, fmt::format("{}: attribute '{}' is {}, expected {}", where, spec.name,
                                                 kind_name(value), kind_name(spec.fallback)));
     }
-    if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value); list && list->size() > kMaxRank) {
+    if (const std::size_t size = list_size(value); size > kernels::kMaxListSize) {
       throw Error(ErrorCode::graph, fmt::format("{}: attribute '{}' has {} entries, at most {} are possible", where,
-                                                spec.name, list->size(), kMaxRank));
+                                                spec.name, size, kernels::kMaxListSize));
+    }
+    if (const auto* text = std::get_if<std::string>(&value); text && text->size() >= kernels::kMaxTextSize) {
+      throw Error(ErrorCode::graph, fmt::format("{}: attribute '{}' has {} characters, at most {} are possible", where,
+                                                spec.name, text->size(), kernels::kMaxTextSize - 1));
     }
     if (const auto* text = std::get_if<std::string>(&value);
         text && !spec.choices.empty() &&

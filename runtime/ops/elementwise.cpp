@@ -273,7 +273,8 @@ OpDef where_op() {
 
 OpDef cast_op() {
   return {.name = "cast",
-          .attrs = Attributes<CastAttrs>().choice("to", &CastAttrs::to, {"f32", "f64", "i32", "i64", "u8", "bool"}),
+          .attrs = Attributes<CastAttrs>().choice("to", &CastAttrs::to,
+                                                  {"f32", "f64", "i32", "i64", "u8", "bool", "bf16", "f16", "i8"}),
           .infer = infer_cast,
           .gradient = gradient_cast,
           .cost = per_element<0>};

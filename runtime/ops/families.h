@@ -17,5 +17,12 @@ std::vector<OpDef> normalization_ops();
 std::vector<OpDef> loss_ops();
 std::vector<OpDef> random_ops();
 std::vector<OpDef> optimizer_ops();
+std::vector<OpDef> activation_ops();
+std::vector<OpDef> indexing_ops();
+std::vector<OpDef> sorting_ops();
+std::vector<OpDef> resize_ops();
+std::vector<OpDef> recurrent_ops();
+std::vector<OpDef> attention_ops();
+std::vector<OpDef> quantization_ops();
 
 }  // namespace trivet

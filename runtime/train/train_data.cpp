@@ -8,7 +8,7 @@
 namespace trivet {
 namespace {
 
-void check_labels(const ImageData& data, std::int64_t classes, const IdxSource& source) {
+void check_labels(const ImageData& data, std::int64_t classes, const DataFiles& source) {
   if (data.labels.empty()) {
     throw Error(ErrorCode::data, fmt::format("{} has no labels, training needs them", source.images.string()),
                 "name the label file under `labels`");

@@ -26,7 +26,7 @@ void check_data_file(const ConfigNode& node, const std::string& key, const std::
   }
 }
 
-void check_source(const ConfigNode& node, const IdxSource& source) {
+void check_source(const ConfigNode& node, const DataFiles& source) {
   check_data_file(node, "images", source.images);
   check_data_file(node, "labels", source.labels);
 }

@@ -43,8 +43,8 @@ std::filesystem::path resolve(const ConfigNode& node, const std::string& key, co
   return path;
 }
 
-IdxSource read_source(const ConfigNode& node, const std::filesystem::path& base, bool labels_required) {
-  IdxSource source;
+DataFiles read_source(const ConfigNode& node, const std::filesystem::path& base, bool labels_required) {
+  DataFiles source;
   source.images = resolve(node, "images", node.required_path("images"), base);
   source.labels = resolve(node, "labels", labels_required ? node.required_path("labels") : node.path("labels"), base);
   return source;
@@ -54,7 +54,7 @@ DataConfig read_data(const ConfigNode& node, const std::filesystem::path& base) 
   DataConfig data;
   data.train = read_source(node.required_section("train"), base, true);
   const ConfigNode test = node.section("test");
-  const IdxSource test_source = read_source(test, base, true);
+  const DataFiles test_source = read_source(test, base, true);
   if (test.present()) data.test = test_source;
   data.validation = node.number("validation", data.validation, NumberRange::below(0, 1));
   data.normalize = node.flag("normalize", data.normalize);

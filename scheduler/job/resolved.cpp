@@ -5,7 +5,7 @@
 namespace trivet {
 namespace {
 
-void write_source(ConfigWriter& out, const IdxSource& source) {
+void write_source(ConfigWriter& out, const DataFiles& source) {
   out.text("images", source.images.native());
   if (!source.labels.empty()) out.text("labels", source.labels.native());
 }

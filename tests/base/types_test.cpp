@@ -14,7 +14,8 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr std::array kTypes = {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean};
+constexpr std::array kTypes = {DType::f32,     DType::f64,  DType::i32, DType::i64, DType::u8,
+                               DType::boolean, DType::bf16, DType::f16, DType::i8};
 
 // What the Error of `work` says; fails if there is none or if its code is another.
 std::string error_text(ErrorCode code, const std::function<void()>& work) {
@@ -38,7 +39,7 @@ TEST(DTypeName, ReadsBackAsTheSameType) {
 }
 
 TEST(DTypeName, UnknownIsAnErrorThatListsTheKnownOnes) {
-  for (const char* name : {"f16", "F32", "", "f32 ", "?"}) {
+  for (const char* name : {"f8", "F32", "", "f32 ", "?"}) {
     const std::string text = error_text(ErrorCode::graph, [&] { dtype_from_name(name); });
     EXPECT_THAT(text, HasSubstr("'" + std::string(name) + "'"));
     for (const DType type : kTypes) EXPECT_THAT(text, HasSubstr(dtype_name(type)));

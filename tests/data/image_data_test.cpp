@@ -16,7 +16,7 @@ const std::vector<std::uint8_t> kPixels{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255};
 
 TEST(ImageData, HoldsPixelsLabelsAndClasses) {
   const TempDir dir;
-  const IdxSource source{dir.write("i", idx({3, 2, 2}, kPixels)),
+  const DataFiles source{dir.write("i", idx({3, 2, 2}, kPixels)),
                          dir.write("l", idx({3}, std::vector<std::uint8_t>{4, 200, 0}))};
   const ImageData data = load_images(source);
   EXPECT_EQ(data.count, 3);
@@ -52,7 +52,7 @@ TEST(ImageData, HasTheDigestOfTheUncompressedFiles) {
 
 TEST(ImageData, RefusesAnotherNumberOfLabelsNamingBothFiles) {
   const TempDir dir;
-  const IdxSource source{dir.write("images", idx({3, 2, 2}, kPixels)),
+  const DataFiles source{dir.write("images", idx({3, 2, 2}, kPixels)),
                          dir.write("labels", idx({2}, std::vector<std::uint8_t>{1, 2}))};
   expect_error(ErrorCode::data, {"images holds 3 images", "labels holds 2 labels"}, [&] { load_images(source); });
 }

@@ -252,7 +252,7 @@ TEST(Safetensors, RefusesSizesThatDoNotAgree) {
       {"F32", "[18446744073709551615]", "[0,8]", "does not take"},
       {"F32", "[99999999999999999999]", "[0,8]", "past 2^64"},
       {"F32", "[1,1,1,1,1,1,1,1,2]", "[0,8]", "more than 8 numbers"},
-      {"BF16", "[4]", "[0,8]", "has dtype \"BF16\", expected F32"},
+      {"F8_E4M3", "[4]", "[0,4]", "has dtype \"F8_E4M3\", expected F32"},
       {"BOOL", "[8]", "[0,8]", "element 0 is 49"},
   };
   for (const Case& c : kCases) expect_refused(tensor(c.dtype, c.shape, c.offsets), "12345678", c.part);

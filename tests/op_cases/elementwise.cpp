@@ -316,7 +316,8 @@ OpCase where_case() {
   c.variants.push_back({"mixed_ranks", {cond({4, 1}), f32({2, 1, 3}), f32({})}});
   c.variants.push_back({"not_chosen_nan", {cond({33}), f32({33}, listed({kNan, 1, kInf})), f32({33})}, {}, false});
   c.variants.push_back({"parallel", {cond({70, 1025}), f32({70, 1025}), f32({1025})}, {}, false});
-  for (const DType type : {DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean}) {
+  for (const DType type :
+       {DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean, DType::bf16, DType::f16, DType::i8}) {
     c.variants.push_back({dtype_name(type),
                           {cond({3, 33}), typed(type, {3, 33}, index_below(100)), typed(type, {33}, index_below(100))},
                           {},
@@ -332,7 +333,11 @@ double cast_value(double x, DType to) {
   switch (to) {
     case DType::f32:
     case DType::f64:
+    case DType::bf16:
+    case DType::f16:
       return x;
+    case DType::i8:
+      return whole(-128, 127);
     case DType::i32:
       return whole(-0x1p31, 0x1p31 - 1);
     case DType::i64:
@@ -353,7 +358,8 @@ OpCase cast_case() {
     for (double& x : y.data) x = cast_value(x, dtype_from_name(std::get<std::string>(attribute("cast", v, "to"))));
     return std::vector<Ref>{y};
   };
-  const std::vector<DType> types = {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean};
+  const std::vector<DType> types = {DType::f32,     DType::f64,  DType::i32, DType::i64, DType::u8,
+                                    DType::boolean, DType::bf16, DType::f16, DType::i8};
   const Fill floats = listed({0,     -0.0,  1,    -1,         2.5,          -2.5,          0.99,    -0.99,
                               254.7, 255.5, 256,  2147483520, 2147483648.0, -2147483648.0, 3e9,     -3e9,
                               1e19,  -1e19, kNan, kInf,       -kInf,        1e-40,         16777217});
@@ -364,8 +370,10 @@ OpCase cast_case() {
       const std::string name = std::string(dtype_name(from)) + "_to_" + dtype_name(to);
       const Attrs attrs = {{"to", std::string(dtype_name(to))}};
       c.variants.push_back({name, {typed(from, {69}, is_float(from) ? floats : integers)}, attrs, false});
+      // Differences are taken of float64 values, which steps of 16 bits cannot follow.
+      const bool wide = dtype_size(from) > 2 && dtype_size(to) > 2;
       if (is_float(from) && is_float(to))
-        c.variants.push_back({name + "_normal", {typed(from, {3, 33}, normal())}, attrs});
+        c.variants.push_back({name + "_normal", {typed(from, {3, 33}, normal())}, attrs, wide});
     }
   }
   c.variants.push_back({"parallel", {f32({70, 1025}, normal(0, 100))}, {{"to", std::string("i32")}}, false});

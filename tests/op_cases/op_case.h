@@ -53,6 +53,8 @@ struct OpCase {
   std::vector<Variant> variants;  // small ones first; odd sizes (1, 3, 33, 1025), broadcasts, extreme values
   // Inputs whose gradient is checked by central differences of `reference` (float inputs). Empty: all float inputs.
   std::vector<int> differentiable = {};
+  // Inputs that may be bf16 together. Not empty: the values of each variant are checked with bf16 there as well.
+  std::vector<int> bf16_inputs = {};
 };
 
 // Attribute of a variant, or the schema's default.
@@ -68,6 +70,13 @@ std::vector<OpCase> normalization_cases();
 std::vector<OpCase> loss_cases();
 std::vector<OpCase> random_cases();
 std::vector<OpCase> optimizer_cases();
+std::vector<OpCase> activation_cases();
+std::vector<OpCase> indexing_cases();
+std::vector<OpCase> sorting_cases();
+std::vector<OpCase> resize_cases();
+std::vector<OpCase> recurrent_cases();
+std::vector<OpCase> attention_cases();
+std::vector<OpCase> quantization_cases();
 
 std::vector<OpCase> all_cases();
 

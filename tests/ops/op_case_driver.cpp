@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "kernels/math/philox.h"
+#include "kernels/math/small_float.h"
 #include "trivet/base/error.h"
 #include "trivet/exec/evaluate.h"
 #include "trivet/ops/registry.h"
@@ -81,6 +82,14 @@ void store(Tensor& t, std::size_t i, double v) {
       return store_as<std::uint8_t>(t, i, v);
     case DType::boolean:
       return store_as<std::uint8_t>(t, i, v != 0 ? 1 : 0);
+    case DType::bf16:
+      t.as<kernels::BFloat16>()[i] = kernels::from_f32<kernels::BFloat16>(static_cast<float>(v));
+      return;
+    case DType::f16:
+      t.as<kernels::Float16>()[i] = kernels::from_f32<kernels::Float16>(static_cast<float>(v));
+      return;
+    case DType::i8:
+      return store_as<std::int8_t>(t, i, v);
   }
 }
 
@@ -97,6 +106,12 @@ double load(const Tensor& t, std::size_t i) {
     case DType::u8:
     case DType::boolean:
       return t.as<std::uint8_t>()[i];
+    case DType::bf16:
+      return static_cast<double>(kernels::to_f32(t.as<kernels::BFloat16>()[i]));
+    case DType::f16:
+      return static_cast<double>(kernels::to_f32(t.as<kernels::Float16>()[i]));
+    case DType::i8:
+      return t.as<std::int8_t>()[i];
   }
   return 0;
 }
@@ -155,15 +170,43 @@ double largest_finite(const Ref& ref) {
   return largest;
 }
 
+// What rounding a result to the dtype may add to the relative error: half of the last bit's weight.
+double rounding(DType dtype) {
+  if (dtype == DType::bf16) return 0x1p-8;
+  return dtype == DType::f16 ? 0x1p-11 : 0;
+}
+
+double largest_number(DType dtype) {
+  if (dtype == DType::f64) return std::numeric_limits<double>::max();
+  return dtype == DType::f16 ? 65504 : std::numeric_limits<float>::max();  // bf16's is a little smaller than f32's
+}
+
 bool element_close(double found, double expected, DType dtype, double tolerance, double scale) {
   if (!is_float(dtype)) return found == expected;
-  if (dtype == DType::f32) {
-    const auto rounded = static_cast<double>(static_cast<float>(expected));
-    if (std::isinf(rounded)) expected = rounded;
-  }
+  if (std::abs(expected) > largest_number(dtype)) expected = std::copysign(INFINITY, expected);
+  tolerance += rounding(dtype);
   if (std::isnan(expected)) return std::isnan(found);
   if (std::isinf(expected)) return found == expected;
   return std::abs(found - expected) <= tolerance * (scale + std::abs(expected));
+}
+
+// Gradients of other dtypes than f32 are made by the same rules.
+void add_bf16_variants(OpCase& op_case) {
+  const std::size_t count = op_case.bf16_inputs.empty() ? 0 : op_case.variants.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    Variant variant = op_case.variants[i];
+    variant.name += "_bf16";
+    variant.gradient = false;
+    bool changed = false;
+    for (const int input : op_case.bf16_inputs) {
+      if (static_cast<std::size_t>(input) >= variant.inputs.size()) continue;
+      DType& dtype = variant.inputs[static_cast<std::size_t>(input)].type.dtype;
+      if (dtype != DType::f32) continue;
+      dtype = DType::bf16;
+      changed = true;
+    }
+    if (changed) op_case.variants.push_back(std::move(variant));
+  }
 }
 
 }  // namespace
@@ -173,7 +216,11 @@ const OpDef& CaseVariant::op() const { return require_op(op_case->op); }
 std::string CaseVariant::name() const { return fmt::format("{}/{}", op_case->op, variant->name); }
 
 const std::vector<OpCase>& cases() {
-  static const std::vector<OpCase> all = all_cases();
+  static const std::vector<OpCase> all = [] {
+    std::vector<OpCase> with_bf16 = all_cases();
+    for (OpCase& op_case : with_bf16) add_bf16_variants(op_case);
+    return with_bf16;
+  }();
   return all;
 }
 

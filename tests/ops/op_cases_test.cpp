@@ -155,7 +155,8 @@ std::vector<TensorType> near_types(const TensorType& type) {
       types.push_back(std::move(t));
     }
   }
-  for (const DType dtype : {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean}) {
+  for (const DType dtype : {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean, DType::bf16,
+                            DType::f16, DType::i8}) {
     if (dtype != type.dtype) types.push_back({dtype, type.shape});
   }
   return types;

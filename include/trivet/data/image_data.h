@@ -29,6 +29,6 @@ struct ImageData {
 };
 
 // Errors as read_idx_images and read_idx_labels; Error(data) also if the two files differ in their number of samples.
-ImageData load_images(const IdxSource& source);
+ImageData load_images(const DataFiles& source);
 
 }  // namespace trivet

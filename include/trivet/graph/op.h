@@ -3,6 +3,7 @@
 // docs/adding-an-op.md walks through one.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,7 +21,7 @@ namespace trivet {
 using ValueId = std::int32_t;
 inline constexpr ValueId kNoValue = -1;  // an optional input that a node does not have
 
-using AttrValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
+using AttrValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>>;
 
 // Attributes by name, as a caller gives them. Node stores them complete, in the schema's order.
 using Attrs = std::vector<std::pair<std::string, AttrValue>>;
@@ -77,6 +78,22 @@ class Attributes {
                    kernels::IntList& out = static_cast<S*>(s)->*field;
                    out.n = static_cast<int>(list.size());
                    for (std::size_t i = 0; i < list.size(); ++i) out.v[i] = list[i];
+                 }});
+  }
+  Attributes& numbers(std::string name, kernels::NumberList S::*field, std::vector<double> fallback,
+                      bool required = false) {
+    return push({std::move(name), std::move(fallback), required, {}, [field](void* s, const AttrValue& v) {
+                   const auto& list = std::get<std::vector<double>>(v);
+                   kernels::NumberList& out = static_cast<S*>(s)->*field;
+                   out.n = static_cast<int>(list.size());
+                   for (std::size_t i = 0; i < list.size(); ++i) out.v[i] = list[i];
+                 }});
+  }
+  // Any text of fewer than kMaxTextSize bytes, such as einsum's equation.
+  Attributes& text(std::string name, kernels::Text S::*field, std::string fallback, bool required = false) {
+    return push({std::move(name), std::move(fallback), required, {}, [field](void* s, const AttrValue& v) {
+                   const auto& text = std::get<std::string>(v);
+                   std::copy(text.begin(), text.end(), (static_cast<S*>(s)->*field).v);
                  }});
   }
   // One of `choices`, which are the names of Enum's values in order from 0. The first is the default.

@@ -12,7 +12,7 @@ namespace trivet {
 struct InferConfig {
   std::filesystem::path run;        // directory of the training run, or of one of its checkpoints
   std::string checkpoint = "best";  // best, last
-  IdxSource data;                   // with labels, the accuracy is reported too
+  DataFiles data;                   // with labels, the accuracy is reported too
   std::int64_t batch = 256;
   std::filesystem::path output;  // predictions
   std::string format = "csv";    // csv, jsonl, npy

@@ -6,7 +6,8 @@
 
 namespace trivet {
 
-enum class DType : std::uint8_t { f32, f64, i32, i64, u8, boolean };
+// bf16: the upper half of an f32 (8 bits of exponent, 7 of fraction). f16: IEEE 754 binary16.
+enum class DType : std::uint8_t { f32, f64, i32, i64, u8, boolean, bf16, f16, i8 };
 
 inline constexpr int kMaxRank = 8;
 
@@ -18,21 +19,37 @@ constexpr std::size_t dtype_size(DType t) {
     case DType::f64:
     case DType::i64:
       return 8;
+    case DType::bf16:
+    case DType::f16:
+      return 2;
     case DType::u8:
     case DType::boolean:
+    case DType::i8:
       return 1;
   }
   return 0;
 }
 
-constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64; }
+constexpr bool is_float(DType t) {
+  return t == DType::f32 || t == DType::f64 || t == DType::bf16 || t == DType::f16;
+}
 
 namespace kernels {
 
-// A list of up to kMaxRank integers, for attribute structs.
+inline constexpr int kMaxListSize = 2 * kMaxRank;  // a pair for each dimension
+inline constexpr int kMaxTextSize = 64;
+
+// Lists and texts of attribute structs.
 struct IntList {
   int n = 0;
-  std::int64_t v[kMaxRank] = {};
+  std::int64_t v[kMaxListSize] = {};
+};
+struct NumberList {
+  int n = 0;
+  double v[kMaxListSize] = {};
+};
+struct Text {
+  char v[kMaxTextSize] = {};  // ends with a zero
 };
 
 // Type and shape of a dense row-major tensor. Rank 0 is a scalar with one element.

@@ -1,6 +1,7 @@
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/parallel.h"
 #include "kernels/cpu/vector/row_loop.h"
+#include "kernels/cpu/vector/storage.h"
 #include "kernels/cpu/vector/vector_math.h"
 #include "trivet/kernels/attrs_elementwise.h"
 
@@ -213,18 +214,15 @@ void map_where(const KernelArgs& args) {
 }
 
 void run_where(const KernelArgs& args) {
-  switch (args.in[1].dtype) {
-    case DType::f32:
-      return map_where<float>(args);
-    case DType::f64:
-      return map_where<double>(args);
-    case DType::i32:
-      return map_where<std::int32_t>(args);
-    case DType::i64:
-      return map_where<std::int64_t>(args);
-    case DType::u8:
-    case DType::boolean:
+  switch (dtype_size(args.in[1].dtype)) {
+    case 1:
       return map_where<std::uint8_t>(args);
+    case 2:
+      return map_where<std::uint16_t>(args);
+    case 4:
+      return map_where<std::uint32_t>(args);
+    default:
+      return map_where<std::uint64_t>(args);
   }
 }
 
@@ -320,30 +318,14 @@ void run_gelu_backward(const KernelArgs& args) {
 // --- cast ---
 
 template <DType kType>
-struct Storage {
-  using Type = std::uint8_t;
-};
-template <>
-struct Storage<DType::f32> {
-  using Type = float;
-};
-template <>
-struct Storage<DType::f64> {
-  using Type = double;
-};
-template <>
-struct Storage<DType::i32> {
-  using Type = std::int32_t;
-};
-template <>
-struct Storage<DType::i64> {
-  using Type = std::int64_t;
-};
-
-template <DType kType>
 struct Range {  // of u8
   static constexpr std::int64_t kLow = 0;
   static constexpr std::int64_t kHigh = 255;
+};
+template <>
+struct Range<DType::i8> {
+  static constexpr std::int64_t kLow = -128;
+  static constexpr std::int64_t kHigh = 127;
 };
 template <>
 struct Range<DType::i32> {
@@ -356,11 +338,19 @@ struct Range<DType::i64> {
   static constexpr std::int64_t kHigh = 9223372036854775807LL;
 };
 
+template <DType kType>
+constexpr bool kSmallFloat = kType == DType::bf16 || kType == DType::f16;
+
+// By way of f32, which holds every bf16 and f16; a second rounding (from f64 or i64) can only differ in the last bit.
 template <DType kTo, DType kFrom>
 TRIVET_INLINE typename Storage<kTo>::Type convert(typename Storage<kFrom>::Type x) {
   using To = typename Storage<kTo>::Type;
   using From = typename Storage<kFrom>::Type;
-  if constexpr (kTo == DType::boolean) {
+  if constexpr (kSmallFloat<kFrom>) {
+    return convert<kTo, DType::f32>(to_f32(x));
+  } else if constexpr (kSmallFloat<kTo>) {
+    return from_f32<To>(convert<DType::f32, kFrom>(x));
+  } else if constexpr (kTo == DType::boolean) {
     return x != From{0} ? 1 : 0;
   } else if constexpr (kFrom == DType::boolean) {
     return static_cast<To>(x != 0 ? 1 : 0);
@@ -381,45 +371,38 @@ TRIVET_INLINE typename Storage<kTo>::Type convert(typename Storage<kFrom>::Type 
   }
 }
 
-template <DType kTo, DType kFrom>
-void cast(const KernelArgs& args) {
-  map_unary<typename Storage<kTo>::Type, typename Storage<kFrom>::Type>(
-      args, [](typename Storage<kFrom>::Type x) { return convert<kTo, kFrom>(x); });
-}
-
-template <DType kFrom>
-void cast_from(const KernelArgs& args) {
-  switch (args.attributes<CastAttrs>().to) {
+// Calls f.template operator()<kType>() for the dtype.
+template <class F>
+TRIVET_INLINE void with_dtype(DType type, const F& f) {
+  switch (type) {
     case DType::f32:
-      return cast<DType::f32, kFrom>(args);
+      return f.template operator()<DType::f32>();
     case DType::f64:
-      return cast<DType::f64, kFrom>(args);
+      return f.template operator()<DType::f64>();
     case DType::i32:
-      return cast<DType::i32, kFrom>(args);
+      return f.template operator()<DType::i32>();
     case DType::i64:
-      return cast<DType::i64, kFrom>(args);
+      return f.template operator()<DType::i64>();
     case DType::u8:
-      return cast<DType::u8, kFrom>(args);
+      return f.template operator()<DType::u8>();
     case DType::boolean:
-      return cast<DType::boolean, kFrom>(args);
+      return f.template operator()<DType::boolean>();
+    case DType::bf16:
+      return f.template operator()<DType::bf16>();
+    case DType::f16:
+      return f.template operator()<DType::f16>();
+    case DType::i8:
+      return f.template operator()<DType::i8>();
   }
 }
 
 void run_cast(const KernelArgs& args) {
-  switch (args.in[0].dtype) {
-    case DType::f32:
-      return cast_from<DType::f32>(args);
-    case DType::f64:
-      return cast_from<DType::f64>(args);
-    case DType::i32:
-      return cast_from<DType::i32>(args);
-    case DType::i64:
-      return cast_from<DType::i64>(args);
-    case DType::u8:
-      return cast_from<DType::u8>(args);
-    case DType::boolean:
-      return cast_from<DType::boolean>(args);
-  }
+  with_dtype(args.in[0].dtype, [&]<DType kFrom>() {
+    with_dtype(args.attributes<CastAttrs>().to, [&]<DType kTo>() {
+      map_unary<typename Storage<kTo>::Type, typename Storage<kFrom>::Type>(
+          args, [](typename Storage<kFrom>::Type x) { return convert<kTo, kFrom>(x); });
+    });
+  });
 }
 
 // --- what is supported ---

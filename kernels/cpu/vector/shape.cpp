@@ -12,6 +12,9 @@ namespace {
 struct [[gnu::may_alias]] Word1 {
   std::uint8_t bits;
 };
+struct [[gnu::may_alias]] Word2 {
+  std::uint16_t bits;
+};
 struct [[gnu::may_alias]] Word4 {
   std::uint32_t bits;
 };
@@ -22,16 +25,15 @@ struct [[gnu::may_alias]] Word8 {
 // Calls f with a word of the dtype's size.
 template <class F>
 TRIVET_INLINE void with_word(DType type, const F& f) {
-  switch (type) {
-    case DType::f32:
-    case DType::i32:
-      return f(Word4{});
-    case DType::f64:
-    case DType::i64:
-      return f(Word8{});
-    case DType::u8:
-    case DType::boolean:
+  switch (dtype_size(type)) {
+    case 1:
       return f(Word1{});
+    case 2:
+      return f(Word2{});
+    case 4:
+      return f(Word4{});
+    default:
+      return f(Word8{});
   }
 }
 

@@ -1,0 +1,7 @@
+#include "kernels/cpu/families.h"
+
+namespace trivet::kernels::cpu::TRIVET_ISA {
+
+std::span<const KernelEntry> resize_kernels() { return {}; }
+
+}  // namespace trivet::kernels::cpu::TRIVET_ISA
