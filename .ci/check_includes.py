@@ -7,8 +7,9 @@ import re
 import sys
 
 # From the bottom to the top. A new folder of the house gets its place here.
-HOUSE = ("kernels/math", "kernels", "base", "graph", "ops", "passes", "plan", "exec", "formats", "report", "data", "nn", "models",
-         "train", "infer", "job", "store", "launcher", "service", "tools")
+HOUSE = ("kernels/math", "kernels", "base", "graph", "ops", "passes", "plan", "exec", "formats", "report", "data", "nn",
+         "models", "train", "infer", "job", "store", "launcher", "service", "tools")
+LIBRARY = "include/trivet/trivet.h"  # the library in one include, for programs outside of the house
 HEIGHT = {folder: height for height, folder in enumerate(HOUSE)}
 
 TOPS = ("kernels", "runtime", "scheduler", "include", "tools")
@@ -57,6 +58,8 @@ def check(root):
     for file in files:
         path = file.relative_to(root).as_posix()
         parent = pathlib.PurePosixPath(path).parent
+        if path == LIBRARY:
+            continue
         if folder_of(path) not in HEIGHT:
             faults.append(f"{path}:1: {parent} is no folder of the house; they are listed in .ci/check_includes.py")
             continue

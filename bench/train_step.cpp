@@ -13,13 +13,12 @@ namespace {
 constexpr std::int64_t kBatch = 128;
 
 ModelTask task(const std::string& model) {
-  ModelTask t;
-  t.model.name = model;
-  t.model.hidden = {model == "mlp" ? 256 : 128};
-  t.model.dropout = model == "mlp" ? 0.0 : 0.25;
-  t.sample_shape = {28, 28, 1};
-  t.seed = 1;
-  return t;
+  ModelConfig config;
+  config.name = model;
+  config.hidden = {model == "mlp" ? 256 : 128};
+  config.dropout = model == "mlp" ? 0.0 : 0.25;
+  config.classes = 10;
+  return label_task(config, {28, 28, 1}, 1);
 }
 
 template <class T>
@@ -31,6 +30,7 @@ void train_step(benchmark::State& state, const std::string& model, int threads) 
   const auto device = open_device("cpu", {threads, {}});
   TrainConfig config;
   config.batch = kBatch;
+  config.top_k = 5;
   const TrainPlans plans = plan_training(task(model), config, {kBatch, 0, 0}, *device);
   const auto arena = std::make_shared<Arena>(device, plans.states, plans.all());
   arena->initialize(1);

@@ -9,6 +9,7 @@ endif()
 
 option(TRIVET_TESTS "Build the tests" ON)
 option(TRIVET_BENCH "Build the benchmarks" ON)
+option(TRIVET_FUZZ "Build the fuzz targets, with clang" OFF)
 set(TRIVET_SANITIZE "" CACHE STRING "Sanitizers for everything, for example address,undefined or thread")
 
 # One place for what every target is compiled with.

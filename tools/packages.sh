@@ -24,6 +24,7 @@ libgmock-dev            tests
 libbenchmark-dev        benchmarks
 python3                 include check, summary of the demo
 dataset-fashion-mnist   data of the demo and of tests
+weka                    tables for tests
 LIST
 }
 
@@ -41,7 +42,16 @@ libomp-14-dev           omp.h for clang
 LIST
 }
 
-# ensure_packages [format] [tidy]: installs what is missing of the packages above, without those that are only
+# For tools/check --fuzz.
+trivet_packages_fuzz() {
+  cat <<'LIST'
+clang-14                compiler with libFuzzer
+libclang-rt-14-dev      its run time
+libomp-14-dev           OpenMP for clang
+LIST
+}
+
+# ensure_packages [format] [tidy] [fuzz]: installs what is missing of the packages above, without those that are only
 # recommended. Says nothing if all are there. Returns 1, having said what to do by hand, if they cannot be installed.
 ensure_packages() {
   local list group

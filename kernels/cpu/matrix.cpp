@@ -1,10 +1,13 @@
-// matmul and linear through oneDNN.
+// matmul, linear and its gradients through oneDNN.
+#include "kernels/cpu/matrix.h"
+
 #include <algorithm>
 #include <memory>
 #include <utility>
 
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/families.h"
-#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/product.h"
 #include "trivet/kernels/attrs_matrix.h"
 
 namespace trivet::kernels::cpu {
@@ -12,103 +15,63 @@ namespace trivet::kernels::cpu {
 namespace {
 
 using dnnl::memory;
+using onednn::Runnable;
 
-// Below this many rows, x w^T is faster in the product that reads w as it lies, without packing it (measured at
-// 256 x 784: 48 against 16 GFLOP/s at 1 row, 102 against 70 at 8; equal at 16).
-constexpr std::int64_t kUnpackedRows = 16;
-
-// c = op(a) op(b): the last two axes of each are the matrices, the others broadcast.
-struct Product {
-  memory::dims a, b, c;  // sizes after op(), equal ranks
-  bool transpose_a = false;
-  bool transpose_b = false;
-  bool bias = false;
-};
-
-class PreparedProduct final : public Prepared {
+// out[0] = activation(in[0] in[1] + in[2]).
+class ProductKernel final : public Runnable {
  public:
-  explicit PreparedProduct(const Product& product) {
-    const bool plain = product.c.size() == 2 && !product.transpose_a && product.transpose_b;
-    if (plain && product.c[0] < kUnpackedRows) {
-      prepare_inner_product(product);
-    } else {
-      prepare_matmul(product);
-    }
-  }
+  ProductKernel(const Product& product, Activation activation, int threads)
+      : product_(product, threads, layout_), relu_(activation == Activation::relu) {}
 
-  std::size_t workspace() const { return workspace_; }
+  std::size_t workspace() const override { return layout_.size(); }
 
-  // Sets pointers in memory objects that belong to this object: a Prepared is never run by two threads at once.
-  void run(const KernelArgs& args, void* bias) const {
+  void run(const KernelArgs& args) override {
     const onednn::ThreadScope scope(args.threads);
-    launch_.data(a_, args.in[0].data);
-    launch_.data(b_, args.in[1].data);
-    launch_.data(c_, args.out[0].data);
-    launch_.data(scratch_, args.workspace);
-    if (bias != nullptr) launch_.data(bias_, bias);
-    launch_.run();
+    auto* bias = args.in.size() > 2 ? args.in[2].as<std::byte>() : nullptr;
+    const View& out = args.out[0];
+    product_.run({args.in[0].as<std::byte>(), args.in[1].as<std::byte>(), bias, out.as<std::byte>()},
+                 static_cast<std::byte*>(args.workspace), args.threads);
+    if (relu_) epilogue().relu(out.dtype, out.data, out.elements(), args.threads);
   }
 
  private:
-  static memory::desc matrix(const memory::dims& sizes, bool transposed) {
-    const std::size_t rank = sizes.size();
-    memory::dims strides(rank);
-    strides[rank - 1] = transposed ? sizes[rank - 2] : 1;
-    strides[rank - 2] = transposed ? 1 : sizes[rank - 1];
-    memory::dim step = sizes[rank - 1] * sizes[rank - 2];
-    for (std::size_t i = rank - 2; i-- > 0;) {
-      strides[i] = step;
-      step *= sizes[i];
-    }
-    return onednn::strided(sizes, strides);
-  }
-
-  void prepare_matmul(const Product& p) {
-    const memory::desc a = matrix(p.a, p.transpose_a);
-    const memory::desc b = matrix(p.b, p.transpose_b);
-    const memory::desc c = matrix(p.c, false);
-    memory::dims bias_sizes(p.c.size(), 1);
-    bias_sizes.back() = p.c.back();
-    const memory::desc bias = p.bias ? matrix(bias_sizes, false) : memory::desc();
-    const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(a, b, bias, c), onednn::attributes(), onednn::engine());
-    bind(dnnl::matmul(desc), a, b, bias, c, desc.scratchpad_desc());
-  }
-
-  // The same product with the weights as (N, K).
-  void prepare_inner_product(const Product& p) {
-    const memory::desc a = matrix(p.a, false);
-    const memory::desc b = matrix({p.b[1], p.b[0]}, false);
-    const memory::desc c = matrix(p.c, false);
-    const memory::desc bias = p.bias ? onednn::strided({p.c[1]}, {1}) : memory::desc();
-    const dnnl::inner_product_forward::primitive_desc desc(
-        dnnl::inner_product_forward::desc(dnnl::prop_kind::forward_inference, a, b, bias, c), onednn::attributes(),
-        onednn::engine());
-    bind(dnnl::inner_product_forward(desc), a, b, bias, c, desc.scratchpad_desc());
-  }
-
-  void bind(const dnnl::primitive& primitive, const memory::desc& a, const memory::desc& b, const memory::desc& bias,
-            const memory::desc& c, const memory::desc& scratch) {
-    launch_.set(primitive);
-    a_ = launch_.bind(DNNL_ARG_SRC, a);
-    b_ = launch_.bind(DNNL_ARG_WEIGHTS, b);
-    c_ = launch_.bind(DNNL_ARG_DST, c);
-    scratch_ = launch_.bind(DNNL_ARG_SCRATCHPAD, scratch);
-    if (bias.get_size() > 0) bias_ = launch_.bind(DNNL_ARG_BIAS, bias);
-    workspace_ = scratch.get_size();
-  }
-
-  mutable onednn::Launch launch_;
-  std::size_t a_ = 0;
-  std::size_t b_ = 0;
-  std::size_t c_ = 0;
-  std::size_t bias_ = 0;
-  std::size_t scratch_ = 0;
-  std::size_t workspace_ = 0;
+  onednn::WorkspaceLayout layout_;
+  PreparedProduct product_;
+  bool relu_;
 };
 
-std::size_t workspace(const KernelSpec&, const Prepared* prepared) {
-  return static_cast<const PreparedProduct*>(prepared)->workspace();
-}
+// (x, dy) -> dw = dy^T x, and the sums of dy's rows as the gradient of the bias if there is a second output.
+class WeightGradientKernel final : public Runnable {
+ public:
+  WeightGradientKernel(const Product& product, const KernelSpec& spec) : product_(product, spec.threads, layout_) {
+    if (spec.out.size() < 2) return;
+    columns_ = spec.out[1].shape[0];
+    rows_ = spec.in[1].elements() / columns_;
+    partial_offset_ = layout_.add(sizeof(float) * static_cast<std::size_t>(column_sum_floats(rows_, columns_)));
+    sums_offset_ = layout_.add(sizeof(float) * static_cast<std::size_t>(columns_));
+  }
+
+  std::size_t workspace() const override { return layout_.size(); }
+
+  void run(const KernelArgs& args) override {
+    const onednn::ThreadScope scope(args.threads);
+    auto* workspace = static_cast<std::byte*>(args.workspace);
+    const View& dy = args.in[1];
+    product_.run({dy.as<std::byte>(), args.in[0].as<std::byte>(), nullptr, args.out[0].as<std::byte>()}, workspace,
+                 args.threads);
+    if (args.out.size() < 2) return;
+    auto* partial = reinterpret_cast<float*>(workspace + partial_offset_);
+    auto* sums = reinterpret_cast<float*>(workspace + sums_offset_);
+    epilogue().column_sums(dy.dtype, dy.data, rows_, columns_, partial, sums, args.threads);
+    epilogue().convert(DType::f32, sums, args.out[1].dtype, args.out[1].data, columns_, 1);
+  }
+
+ private:
+  onednn::WorkspaceLayout layout_;
+  PreparedProduct product_;
+  std::int64_t rows_ = 0, columns_ = 0;
+  std::size_t partial_offset_ = 0, sums_offset_ = 0;
+};
 
 // The sizes of `matrix` with `rank` axes: ones in front, and the last two as op() leaves them.
 memory::dims sizes_of(const TensorDesc& matrix, int rank, bool transpose) {
@@ -125,10 +88,18 @@ void merge_batches(memory::dims& sizes) {
   sizes = {batches, sizes[sizes.size() - 2], sizes.back()};
 }
 
-Product matmul_product(const KernelSpec& spec) {
+void set_types(Product& p, const TensorDesc& a, const TensorDesc& b, const TensorDesc& c) {
+  p.type = a.dtype;
+  p.b_type = b.dtype;
+  p.c_type = c.dtype;
+}
+
+std::unique_ptr<Runnable> make_matmul(const KernelSpec& spec) {
+  const onednn::ThreadScope scope(spec.threads);
   const auto& attrs = spec.attributes<MatmulAttrs>();
   const int rank = spec.out[0].rank;
   Product p;
+  set_types(p, spec.in[0], spec.in[1], spec.out[0]);
   p.transpose_a = attrs.transpose_a;
   p.transpose_b = attrs.transpose_b;
   p.a = sizes_of(spec.in[0], rank, attrs.transpose_a);
@@ -148,44 +119,67 @@ Product matmul_product(const KernelSpec& spec) {
     p.a = {spec.in[0].elements() / p.a.back(), p.a.back()};
     p.c = {p.a[0], p.c.back()};
   }
-  return p;
+  return std::make_unique<ProductKernel>(p, Activation::none, spec.threads);
 }
 
-Product linear_product(const KernelSpec& spec) {
+std::unique_ptr<Runnable> make_activated(const KernelSpec& spec, Activation activation) {
+  const onednn::ThreadScope scope(spec.threads);
   const std::int64_t depth = spec.in[1].shape[1];
   const std::int64_t columns = spec.in[1].shape[0];
   const std::int64_t rows = spec.out[0].elements() / columns;
   Product p;
+  set_types(p, spec.in[0], spec.in[1], spec.out[0]);
   p.a = {rows, depth};
   p.b = {depth, columns};
   p.c = {rows, columns};
   p.transpose_b = true;
   p.bias = spec.in.size() > 2 && spec.in[2].rank == 1;
-  return p;
+  if (p.bias) p.bias_type = spec.in[2].dtype;
+  return std::make_unique<ProductKernel>(p, activation, spec.threads);
 }
 
-template <Product (*product_of)(const KernelSpec&)>
-std::unique_ptr<Prepared> prepare(const KernelSpec& spec) {
+std::unique_ptr<Runnable> make_linear(const KernelSpec& spec) {
+  return make_activated(spec, spec.attributes<LinearAttrs>().activation);
+}
+
+// (dy, w) -> dx = dy w.
+std::unique_ptr<Runnable> make_backward_data(const KernelSpec& spec) {
   const onednn::ThreadScope scope(spec.threads);
-  return std::make_unique<PreparedProduct>(product_of(spec));
+  const std::int64_t depth = spec.in[1].shape[1];
+  const std::int64_t columns = spec.in[1].shape[0];
+  const std::int64_t rows = spec.in[0].elements() / columns;
+  Product p;
+  set_types(p, spec.in[0], spec.in[1], spec.out[0]);
+  p.a = {rows, columns};
+  p.b = {columns, depth};
+  p.c = {rows, depth};
+  return std::make_unique<ProductKernel>(p, Activation::none, spec.threads);
 }
 
-void run_matmul(const KernelArgs& args) { static_cast<const PreparedProduct*>(args.prepared)->run(args, nullptr); }
-
-void run_linear(const KernelArgs& args) {
-  void* bias = args.in.size() > 2 ? args.in[2].data : nullptr;
-  static_cast<const PreparedProduct*>(args.prepared)->run(args, bias);
-  if (args.attributes<LinearAttrs>().activation == Activation::relu) {
-    onednn::relu(args.out[0].as<float>(), args.out[0].elements(), args.threads);
-  }
+std::unique_ptr<Runnable> make_backward_weights(const KernelSpec& spec) {
+  const onednn::ThreadScope scope(spec.threads);
+  const std::int64_t depth = spec.out[0].shape[1];
+  const std::int64_t columns = spec.out[0].shape[0];
+  const std::int64_t rows = spec.in[0].elements() / depth;
+  Product p;
+  set_types(p, spec.in[1], spec.in[0], spec.out[0]);
+  p.a = {columns, rows};
+  p.transpose_a = true;
+  p.b = {rows, depth};
+  p.c = {columns, depth};
+  return std::make_unique<WeightGradientKernel>(p, spec);
 }
 
 constexpr KernelEntry kKernels[] = {
-    {"linear", onednn::all_float32, run_linear, prepare<linear_product>, workspace},
-    {"matmul", onednn::all_float32, run_matmul, prepare<matmul_product>, workspace},
+    onednn::entry<make_linear>("linear"),
+    onednn::entry<make_backward_data>("linear_backward_data"),
+    onednn::entry<make_backward_weights>("linear_backward_weights"),
+    onednn::entry<make_matmul>("matmul"),
 };
 
 }  // namespace
+
+std::unique_ptr<Runnable> make_linear_product(const KernelSpec& spec) { return make_activated(spec, Activation::none); }
 
 std::span<const KernelEntry> matrix_kernels() { return kKernels; }
 

@@ -1,25 +1,73 @@
 #include "kernels/cpu/onednn.h"
 
 #include <algorithm>
+#include <stdexcept>
 
+#include "kernels/cpu/epilogue.h"
 #include "trivet/kernels/cpu.h"
 
 namespace trivet::kernels::cpu::onednn {
 
 namespace {
 
-// Calls f(begin, end) for pieces of [0, n), on the calling thread alone where a parallel region costs more than it
-// saves.
-template <class F>
-void for_each_range(std::int64_t n, int threads, const F& f) {
-  constexpr std::int64_t kPiece = 16 * 1024;
-  if (threads <= 1 || n <= kPiece) {
-    f(0, n);
-    return;
-  }
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (std::int64_t begin = 0; begin < n; begin += kPiece) f(begin, std::min(n, begin + kPiece));
+bool is_bf16(const TensorDesc& t) { return t.dtype == DType::bf16; }
+
+bool has_bf16_operand(const KernelSpec& spec) {
+  return std::any_of(spec.in.begin(), spec.in.end(), is_bf16) || std::any_of(spec.out.begin(), spec.out.end(), is_bf16);
 }
+
+// A kernel for f32 with copies of its bf16 operands and results.
+class Converted final : public Runnable {
+ public:
+  Converted(const KernelSpec& spec, Make make) {
+    const std::vector<TensorDesc> in = widened(spec.in);
+    const std::vector<TensorDesc> out = widened(spec.out);
+    inner_ = make(KernelSpec{in, out, spec.attrs, spec.threads});
+    inner_offset_ = layout_.add(inner_->workspace());
+    for (const TensorDesc& t : spec.in) in_offsets_.push_back(is_bf16(t) ? layout_.add(2 * t.bytes()) : 0);
+    for (const TensorDesc& t : spec.out) out_offsets_.push_back(is_bf16(t) ? layout_.add(2 * t.bytes()) : 0);
+    in_.resize(in.size());
+    out_.resize(out.size());
+  }
+
+  std::size_t workspace() const override { return layout_.size(); }
+
+  void run(const KernelArgs& args) override {
+    auto* workspace = static_cast<std::byte*>(args.workspace);
+    for (std::size_t i = 0; i < in_.size(); ++i) {
+      in_[i] = args.in[i];
+      if (args.in[i].data == nullptr || !is_bf16(args.in[i])) continue;
+      use_copy(in_[i], workspace + in_offsets_[i]);
+      epilogue().convert(DType::bf16, args.in[i].data, DType::f32, in_[i].data, in_[i].elements(), args.threads);
+    }
+    for (std::size_t i = 0; i < out_.size(); ++i) {
+      out_[i] = args.out[i];
+      if (is_bf16(args.out[i])) use_copy(out_[i], workspace + out_offsets_[i]);
+    }
+    inner_->run({in_, out_, workspace + inner_offset_, args.attrs, inner_.get(), args.threads, args.stream});
+    for (std::size_t i = 0; i < out_.size(); ++i) {
+      if (!is_bf16(args.out[i])) continue;
+      epilogue().convert(DType::f32, out_[i].data, DType::bf16, args.out[i].data, out_[i].elements(), args.threads);
+    }
+  }
+
+ private:
+  static std::vector<TensorDesc> widened(std::span<const TensorDesc> tensors) {
+    std::vector<TensorDesc> result(tensors.begin(), tensors.end());
+    for (TensorDesc& t : result) t.dtype = DType::f32;
+    return result;
+  }
+  static void use_copy(View& view, std::byte* data) {
+    view.dtype = DType::f32;
+    view.data = data;
+  }
+
+  std::unique_ptr<Runnable> inner_;
+  WorkspaceLayout layout_;
+  std::size_t inner_offset_ = 0;
+  std::vector<std::size_t> in_offsets_, out_offsets_;
+  std::vector<View> in_, out_;
+};
 
 }  // namespace
 
@@ -40,12 +88,30 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
-dnnl::memory::desc strided(const dnnl::memory::dims& sizes, const dnnl::memory::dims& strides) {
-  return {sizes, dnnl::memory::data_type::f32, strides};
+dnnl::memory::data_type data_type(DType type) {
+  using Type = dnnl::memory::data_type;
+  switch (type) {
+    case DType::f32:
+      return Type::f32;
+    case DType::bf16:
+      return Type::bf16;
+    case DType::i32:
+      return Type::s32;
+    case DType::u8:
+      return Type::u8;
+    case DType::i8:
+      return Type::s8;
+    default:
+      throw std::invalid_argument("oneDNN has no such type");
+  }
 }
 
-dnnl::memory::desc any_layout(const dnnl::memory::dims& sizes) {
-  return {sizes, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any};
+dnnl::memory::desc strided(const dnnl::memory::dims& sizes, const dnnl::memory::dims& strides, DType type) {
+  return {sizes, data_type(type), strides};
+}
+
+dnnl::memory::desc any_layout(const dnnl::memory::dims& sizes, DType type) {
+  return {sizes, data_type(type), dnnl::memory::format_tag::any};
 }
 
 std::size_t WorkspaceLayout::add(std::size_t bytes) {
@@ -74,26 +140,56 @@ void Launch::run() {
       "oneDNN refused to run a primitive");
 }
 
-void relu(float* y, std::int64_t n, int threads) {
-  for_each_range(n, threads, [y](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) y[i] = y[i] < 0.0F ? 0.0F : y[i];
-  });
+void Reorder::prepare(const dnnl::memory::desc& from, const dnnl::memory::desc& to, WorkspaceLayout& layout) {
+  const dnnl::reorder::primitive_desc desc(engine(), from, engine(), to, attributes());
+  launch_.set(dnnl::reorder(desc));
+  from_ = launch_.bind(DNNL_ARG_FROM, from);
+  to_ = launch_.bind(DNNL_ARG_TO, to);
+  scratch_ = launch_.bind(DNNL_ARG_SCRATCHPAD, desc.scratchpad_desc());
+  scratch_offset_ = layout.add(desc.scratchpad_desc().get_size());
 }
 
-void add(float* sum, const float* term, std::int64_t n, int threads) {
-  for_each_range(n, threads, [sum, term](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) sum[i] += term[i];
-  });
+void Reorder::run(std::byte* workspace, void* from, void* to) {
+  launch_.data(from_, from);
+  launch_.data(to_, to);
+  launch_.data(scratch_, workspace + scratch_offset_);
+  launch_.run();
 }
 
-bool all_float32(const KernelSpec& spec) {
-  for (const TensorDesc& in : spec.in) {
-    if (in.dtype != DType::f32) return false;
-  }
-  for (const TensorDesc& out : spec.out) {
-    if (out.dtype != DType::f32) return false;
-  }
-  return true;
+bool has_avx512() {
+  static const bool wide = [] {
+    const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+    return isa == dnnl::cpu_isa::avx512_core || isa == dnnl::cpu_isa::avx512_core_vnni || has_bf16();
+  }();
+  return wide;
+}
+
+bool has_bf16() {
+  static const bool native = [] {
+    const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+    return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+  }();
+  return native;
+}
+
+bool has_exact_int8() {
+  static const bool exact = [] {
+    switch (dnnl::get_effective_cpu_isa()) {
+      case dnnl::cpu_isa::avx512_core_vnni:
+      case dnnl::cpu_isa::avx512_core_bf16:
+      case dnnl::cpu_isa::avx512_core_amx:
+      case dnnl::cpu_isa::avx2_vnni:
+        return true;
+      default:
+        return false;
+    }
+  }();
+  return exact;
+}
+
+std::unique_ptr<Prepared> prepare(const KernelSpec& spec, Make make) {
+  if (has_bf16_operand(spec) && !has_bf16()) return std::make_unique<Converted>(spec, make);
+  return make(spec);
 }
 
 }  // namespace trivet::kernels::cpu::onednn

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <dnnl.hpp>
 #include <exception>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -33,10 +34,13 @@ class ThreadScope {
 // Attributes with scratch memory from the workspace.
 dnnl::primitive_attr attributes();
 
-// float32 of these sizes; the strides count elements.
-dnnl::memory::desc strided(const dnnl::memory::dims& sizes, const dnnl::memory::dims& strides);
-// float32 in the layout that the primitive likes best.
-dnnl::memory::desc any_layout(const dnnl::memory::dims& sizes);
+// f32, bf16, i32, u8 and i8.
+dnnl::memory::data_type data_type(DType type);
+
+// A tensor of these sizes; the strides count elements.
+dnnl::memory::desc strided(const dnnl::memory::dims& sizes, const dnnl::memory::dims& strides, DType type = DType::f32);
+// In the layout that the primitive likes best.
+dnnl::memory::desc any_layout(const dnnl::memory::dims& sizes, DType type = DType::f32);
 
 // Hands out 64-byte aligned pieces of a workspace.
 class WorkspaceLayout {
@@ -65,12 +69,55 @@ class Launch {
   std::vector<dnnl_exec_arg_t> arguments_;
 };
 
-// max(y, 0) in place, and NaN stays NaN. A pass of its own because oneDNN's fused ReLU makes 0 of NaN: a network whose
-// weights or data hold a NaN would then train on with a finite loss.
-void relu(float* y, std::int64_t n, int threads);
+// Copies a tensor into another layout or type.
+class Reorder {
+ public:
+  void prepare(const dnnl::memory::desc& from, const dnnl::memory::desc& to, WorkspaceLayout& layout);
+  void run(std::byte* workspace, void* from, void* to);
 
-// sum += term, element by element.
-void add(float* sum, const float* term, std::int64_t n, int threads);
+ private:
+  Launch launch_;
+  std::size_t from_ = 0, to_ = 0, scratch_ = 0, scratch_offset_ = 0;
+};
+
+// What the kernels of this folder prepare. A run sets pointers in memory objects that belong to the object: it is never
+// run by two threads at once.
+class Runnable : public Prepared {
+ public:
+  virtual std::size_t workspace() const = 0;
+  virtual void run(const KernelArgs& args) = 0;
+};
+
+using Make = std::unique_ptr<Runnable> (*)(const KernelSpec&);
+
+bool has_avx512();
+// False where the processor has no instructions for products of bf16; oneDNN then refuses them, or is slow.
+bool has_bf16();
+// False where the processor adds products of 8-bit integers in 16 bits first, where they may overflow.
+bool has_exact_int8();
+
+// What `make` makes. A spec with bf16 on a processor without it becomes one in f32, and operands and results are
+// converted in each run.
+std::unique_ptr<Prepared> prepare(const KernelSpec& spec, Make make);
+
+// An entry of the kernel table for f32 and bf16.
+template <Make make>
+constexpr KernelEntry entry(const char* op) {
+  return {
+      op,
+      [](const KernelSpec& spec) {
+        for (const TensorDesc& t : spec.in) {
+          if (t.dtype != DType::f32 && t.dtype != DType::bf16) return false;
+        }
+        for (const TensorDesc& t : spec.out) {
+          if (t.dtype != DType::f32 && t.dtype != DType::bf16) return false;
+        }
+        return true;
+      },
+      [](const KernelArgs& args) { const_cast<Runnable*>(static_cast<const Runnable*>(args.prepared))->run(args); },
+      [](const KernelSpec& spec) { return prepare(spec, make); },
+      [](const KernelSpec&, const Prepared* prepared) { return static_cast<const Runnable*>(prepared)->workspace(); }};
+}
 
 // Calls f(task, thread) for each task from 0 to n - 1, shared among the threads. What one of them throws is thrown
 // here.
@@ -88,8 +135,5 @@ void parallel_tasks(std::int64_t n, int threads, const F& f) {
   }
   if (failure) std::rethrow_exception(failure);
 }
-
-// All inputs and outputs are float32.
-bool all_float32(const KernelSpec& spec);
 
 }  // namespace trivet::kernels::cpu::onednn

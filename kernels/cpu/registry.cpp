@@ -16,29 +16,35 @@ void insert(Table& table, std::span<const KernelEntry> family) {
 }
 
 // The families compiled for every instruction set, taken from one of their namespaces.
-#define TRIVET_INSERT_VECTOR_FAMILIES(table, isa) \
-  do {                                            \
-    insert(table, isa::elementwise_kernels());    \
-    insert(table, isa::reduction_kernels());      \
-    insert(table, isa::shape_kernels());          \
-    insert(table, isa::pooling_kernels());        \
-    insert(table, isa::normalization_kernels());  \
-    insert(table, isa::loss_kernels());           \
-    insert(table, isa::random_kernels());         \
-    insert(table, isa::optimizer_kernels());      \
-    insert(table, isa::activation_kernels());     \
-    insert(table, isa::indexing_kernels());       \
-    insert(table, isa::sorting_kernels());        \
-    insert(table, isa::resize_kernels());         \
-    insert(table, isa::recurrent_kernels());      \
-    insert(table, isa::attention_kernels());      \
-    insert(table, isa::quantization_kernels());   \
+#define TRIVET_INSERT_VECTOR_FAMILIES(table, isa)    \
+  do {                                               \
+    insert(table, isa::elementwise_kernels());       \
+    insert(table, isa::reduction_kernels());         \
+    insert(table, isa::shape_kernels());             \
+    insert(table, isa::padding_kernels());           \
+    insert(table, isa::pooling_kernels());           \
+    insert(table, isa::normalization_kernels());     \
+    insert(table, isa::row_normalization_kernels()); \
+    insert(table, isa::softmax_kernels());           \
+    insert(table, isa::loss_kernels());              \
+    insert(table, isa::pointwise_loss_kernels());    \
+    insert(table, isa::random_kernels());            \
+    insert(table, isa::optimizer_kernels());         \
+    insert(table, isa::unary_kernels());             \
+    insert(table, isa::activation_kernels());        \
+    insert(table, isa::indexing_kernels());          \
+    insert(table, isa::sorting_kernels());           \
+    insert(table, isa::resize_kernels());            \
+    insert(table, isa::recurrent_kernels());         \
+    insert(table, isa::attention_kernels());         \
+    insert(table, isa::quantization_kernels());      \
   } while (false)
 
 Table build(Isa isa) {
   Table table;
   insert(table, matrix_kernels());
   insert(table, convolution_kernels());
+  insert(table, int8_kernels());
   switch (isa) {
     case Isa::baseline:
       TRIVET_INSERT_VECTOR_FAMILIES(table, baseline);

@@ -37,14 +37,13 @@ struct FromF32<float> {
   [[gnu::always_inline]] static float convert(float x) { return x; }
 };
 
-// To the nearest, ties to even. A NaN stays one.
+// To the nearest, ties to even. Every NaN becomes the same one.
 template <>
 struct FromF32<BFloat16> {
   [[gnu::always_inline]] static BFloat16 convert(float x) {
     const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, x);
     const std::uint32_t rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
-    const std::uint32_t quiet = bits | 0x400000U;
-    return {static_cast<std::uint16_t>(((bits & 0x7fffffffU) > 0x7f800000U ? quiet : rounded) >> 16)};
+    return {static_cast<std::uint16_t>((x != x ? 0x7fc00000U : rounded) >> 16)};
   }
 };
 

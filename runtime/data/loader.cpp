@@ -18,49 +18,33 @@ std::size_t checked_product(std::size_t a, std::size_t b) {
 
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-struct SlotBytes {
-  std::size_t x;
-  std::size_t y;
-  std::size_t sample;
-  std::size_t total() const { return x + y + sample; }
-};
-
-SlotBytes slot_bytes(std::size_t sample_elements, std::int64_t batch) {
+// The bytes of a slot's parts: each input, the target, the indices.
+std::vector<std::size_t> slot_bytes(const Dataset& data, std::int64_t batch) {
   const auto n = static_cast<std::size_t>(batch);
-  return {aligned(checked_product(checked_product(n, sizeof(float)), sample_elements)),
-          aligned(checked_product(n, sizeof(std::int32_t))), aligned(checked_product(n, sizeof(std::int64_t)))};
-}
-
-// `Channels` known to the compiler makes the inner loop disappear. A table look-up gives the correctly rounded value,
-// and so the same bits on every machine.
-template <std::size_t Channels>
-void convert_fixed(const std::uint8_t* in, std::size_t pixels, const float* table, float* out) {
-  for (std::size_t i = 0; i < pixels; ++i, in += Channels, out += Channels) {
-    for (std::size_t c = 0; c < Channels; ++c) out[c] = table[c * 256 + in[c]];
-  }
-}
-
-// in, out: (pixels, channels); table: (channels, 256).
-void convert(const std::uint8_t* in, std::size_t pixels, std::size_t channels, const float* table, float* out) {
-  if (channels == 1) return convert_fixed<1>(in, pixels, table, out);
-  if (channels == 3) return convert_fixed<3>(in, pixels, table, out);
-  for (std::size_t i = 0; i < pixels; ++i, in += channels, out += channels) {
-    for (std::size_t c = 0; c < channels; ++c) out[c] = table[c * 256 + in[c]];
-  }
+  std::vector<std::size_t> bytes;
+  for (const Field& field : data.inputs()) bytes.push_back(aligned(checked_product(n, field.bytes())));
+  bytes.push_back(data.target_field() ? aligned(checked_product(n, data.target_field()->bytes())) : 0);
+  bytes.push_back(aligned(checked_product(n, sizeof(std::int64_t))));
+  return bytes;
 }
 
 }  // namespace
 
 std::int64_t batch_count(std::int64_t samples, std::int64_t batch) { return samples / batch + (samples % batch != 0); }
 
-std::size_t Loader::buffer_bytes(std::size_t sample_elements, std::int64_t batch, std::int64_t prefetch) {
-  const auto slots = static_cast<std::size_t>(prefetch) + 1;
-  return checked_product(slots, slot_bytes(sample_elements, batch).total()) + aligned(sample_elements);
+std::size_t Loader::buffer_bytes(const Dataset& data, std::int64_t batch, std::int64_t prefetch) {
+  std::size_t slot = 0;
+  for (const std::size_t bytes : slot_bytes(data, batch)) slot += bytes;
+  return checked_product(static_cast<std::size_t>(prefetch) + 1, slot);
 }
 
-Loader::Loader(const ImageData& data, LoaderConfig config)
-    : data_(data), config_(std::move(config)), table_(config_.normalization.table()) {
-  check();
+Loader::Loader(const Dataset& data, LoaderConfig config) : data_(data), config_(config) {
+  if (config_.batch < 1 || config_.prefetch < 0) {
+    throw Error(ErrorCode::internal,
+                fmt::format("a loader with batch {} and prefetch {}", config_.batch, config_.prefetch));
+  }
+  for (const Field& field : data_.inputs()) input_bytes_.push_back(field.bytes());
+  if (data_.target_field()) target_bytes_ = data_.target_field()->bytes();
   allocate();
   thread_ = std::thread([this] { run(); });
 }
@@ -75,30 +59,9 @@ Loader::~Loader() {
   thread_.join();
 }
 
-void Loader::check() const {
-  if (config_.batch < 1 || config_.prefetch < 0) {
-    throw Error(ErrorCode::internal,
-                fmt::format("a loader with batch {} and prefetch {}", config_.batch, config_.prefetch));
-  }
-  const auto channels = static_cast<std::size_t>(data_.channels);
-  if (config_.normalization.mean.size() != channels || config_.normalization.stddev.size() != channels) {
-    throw Error(ErrorCode::data,
-                fmt::format("the images have {} channels, the normalization is for {}", data_.channels,
-                            config_.normalization.mean.size()),
-                "give images with as many channels as those that the model was trained on");
-  }
-  const std::int64_t padding = config_.augment.crop_padding;
-  if (padding < 0 || (padding > 0 && padding >= std::min(data_.height, data_.width))) {
-    throw Error(
-        ErrorCode::data,
-        fmt::format("crops with a padding of {} pixels on images of {} x {}", padding, data_.height, data_.width),
-        "choose a padding below the image's height and width");
-  }
-}
-
 void Loader::allocate() {
-  const SlotBytes bytes = slot_bytes(data_.sample_elements(), config_.batch);
-  const std::size_t total = buffer_bytes(data_.sample_elements(), config_.batch, config_.prefetch);
+  const std::vector<std::size_t> bytes = slot_bytes(data_, config_.batch);
+  const std::size_t total = buffer_bytes(data_, config_.batch, config_.prefetch);
   memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, total)));
   if (!memory_) {
     throw Error(ErrorCode::memory, fmt::format("no memory for the loader's buffers of {} bytes", total),
@@ -106,13 +69,14 @@ void Loader::allocate() {
   }
   slots_.resize(static_cast<std::size_t>(config_.prefetch) + 1);
   std::byte* p = memory_.get();
+  const std::size_t inputs = input_bytes_.size();
   for (Slot& s : slots_) {
-    s.x = reinterpret_cast<float*>(p);
-    s.y = reinterpret_cast<std::int32_t*>(p + bytes.x);
-    s.sample = reinterpret_cast<std::int64_t*>(p + bytes.x + bytes.y);
-    p += bytes.total();
+    for (std::size_t i = 0; i < inputs; p += bytes[i++]) s.inputs.push_back(p);
+    if (data_.target_field()) s.y = p;
+    p += bytes[inputs];
+    s.sample = reinterpret_cast<std::int64_t*>(p);
+    p += bytes[inputs + 1];
   }
-  scratch_ = reinterpret_cast<std::uint8_t*>(p);
 }
 
 void Loader::start(std::vector<std::int64_t> order, std::int64_t epoch, std::int64_t first_batch) {
@@ -142,7 +106,12 @@ bool Loader::next(Batch& batch) {
   if (taken_ < filled_) {
     const Slot& s = slot(taken_);
     const auto n = static_cast<std::size_t>(s.count);
-    batch = {taken_, s.count, {s.x, n * data_.sample_elements()}, {s.y, data_.labels.empty() ? 0 : n}, {s.sample, n}};
+    batch.index = taken_;
+    batch.count = s.count;
+    batch.inputs.clear();
+    for (std::size_t i = 0; i < s.inputs.size(); ++i) batch.inputs.emplace_back(s.inputs[i], n * input_bytes_[i]);
+    batch.y = {s.y, n * target_bytes_};
+    batch.sample = {s.sample, n};
     ++taken_;
     held_ = true;
     return true;
@@ -184,24 +153,21 @@ void Loader::run() {
 void Loader::fill(std::int64_t index) {
   Slot& s = slot(index);
   const std::int64_t first = index * config_.batch;
+  const std::int64_t there = data_.count();
+  const SampleDraw draw{config_.train, config_.seed, epoch_};
   s.count = std::min(config_.batch, static_cast<std::int64_t>(order_.size()) - first);
-  const std::size_t elements = data_.sample_elements();
-  const auto channels = static_cast<std::size_t>(data_.channels);
+  std::vector<std::byte*> inputs = s.inputs;
+  std::byte* y = s.y;
   for (std::int64_t i = 0; i < s.count; ++i) {
     if (interrupt_.load(std::memory_order_relaxed)) return;
     const std::int64_t sample = order_[static_cast<std::size_t>(first + i)];
-    if (sample < 0 || sample >= data_.count) {
-      throw Error(ErrorCode::data, fmt::format("sample {} is out of range: there are {}", sample, data_.count));
+    if (sample < 0 || sample >= there) {
+      throw Error(ErrorCode::data, fmt::format("sample {} is out of range: there are {}", sample, there));
     }
-    const std::uint8_t* pixels = data_.sample(sample);
-    const AugmentDraw draw = draw_augmentation(config_.augment, config_.seed, epoch_, sample);
-    if (draw != AugmentDraw{}) {
-      augment_image(data_, draw, pixels, scratch_);
-      pixels = scratch_;
-    }
-    convert(pixels, elements / channels, channels, table_.data(), s.x + static_cast<std::size_t>(i) * elements);
+    data_.read(sample, draw, inputs, y);
     s.sample[i] = sample;
-    if (!data_.labels.empty()) s.y[i] = data_.labels[static_cast<std::size_t>(sample)];
+    for (std::size_t k = 0; k < inputs.size(); ++k) inputs[k] += input_bytes_[k];
+    if (y) y += target_bytes_;
   }
 }
 

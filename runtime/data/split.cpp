@@ -41,4 +41,28 @@ std::vector<std::int64_t> shuffled(std::span<const std::int64_t> indices, std::u
   return order;
 }
 
+std::vector<std::int64_t> balanced(std::span<const std::int64_t> indices, std::span<const std::int32_t> labels,
+                                   std::uint64_t seed, std::int64_t epoch) {
+  if (indices.size() != labels.size()) {
+    throw Error(ErrorCode::internal, fmt::format("{} labels of {} samples", labels.size(), indices.size()));
+  }
+  const std::uint64_t key = data_key(seed, DataDraw::balance, static_cast<std::uint64_t>(epoch));
+  std::map<std::int32_t, std::vector<std::int64_t>> members;
+  for (std::size_t i = 0; i < indices.size(); ++i) members[labels[i]].push_back(indices[i]);
+  std::vector<std::int64_t> classes;
+  for (const auto& [label, samples] : members) classes.push_back(label);
+  shuffle(classes, DrawSequence(key, 0));  // which of them are visited once more
+  std::vector<std::int64_t> order;
+  order.reserve(indices.size());
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    const auto label = static_cast<std::int32_t>(classes[c]);
+    std::vector<std::int64_t>& samples = members[label];
+    shuffle(samples, DrawSequence(key, 2 + static_cast<std::uint64_t>(label)));
+    const std::size_t visits = indices.size() / classes.size() + (c < indices.size() % classes.size() ? 1 : 0);
+    for (std::size_t i = 0; i < visits; ++i) order.push_back(samples[i % samples.size()]);
+  }
+  shuffle(order, DrawSequence(key, 1));
+  return order;
+}
+
 }  // namespace trivet

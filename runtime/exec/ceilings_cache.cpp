@@ -31,16 +31,33 @@ fs::path cache_directory() {
   return fs::temp_directory_path() / "trivet-cache";
 }
 
+struct Figure {
+  const char* name;
+  double Ceilings::*value;
+};
+constexpr Figure kFigures[] = {
+    {"matrix_flops", &Ceilings::matrix_flops},
+    {"bf16_matrix_flops", &Ceilings::bf16_matrix_flops},
+    {"int8_matrix_flops", &Ceilings::int8_matrix_flops},
+    {"vector_flops", &Ceilings::vector_flops},
+    {"memory_bytes", &Ceilings::memory_bytes},
+    {"triad_bytes", &Ceilings::triad_bytes},
+    {"cache_bytes", &Ceilings::cache_bytes},
+    {"launch_seconds", &Ceilings::launch_seconds},
+};
+
 std::optional<Ceilings> read_cached(const fs::path& path) {
   try {
     const json j = json::parse(read_file(path, 1 << 16));
-    const Ceilings c{j.at("matrix_flops"), j.at("vector_flops"),   j.at("memory_bytes"),
-                     j.at("cache_bytes"),  j.at("launch_seconds"), j.at("cache_size")};
-    // A negative cache_size would have become a huge one.
-    if (c.matrix_flops > 0 && c.vector_flops > 0 && c.memory_bytes > 0 && c.cache_bytes > 0 && c.launch_seconds > 0 &&
-        j.at("cache_size") > 0) {
-      return c;
+    Ceilings c;
+    for (const Figure& figure : kFigures) {
+      c.*figure.value = j.at(figure.name);
+      if (!(c.*figure.value > 0)) return std::nullopt;
     }
+    // A negative cache_size would become a huge one.
+    if (!(j.at("cache_size") > 0)) return std::nullopt;
+    c.cache_size = j.at("cache_size");
+    return c;
   } catch (const std::exception&) {
     // Absent or damaged: measured again below.
   }
@@ -54,19 +71,22 @@ Ceilings cached_ceilings(const std::string& device, int threads) {
   const fs::path path = cache_directory() / fmt::format("ceilings-{}.json", sha256_hex(machine).substr(0, 16));
   if (const auto cached = read_cached(path)) return *cached;
   const kernels::cpu::Ceilings m = kernels::cpu::measure_ceilings(threads);
-  const Ceilings c{m.matrix_flops, m.vector_flops, m.memory_bytes, m.cache_bytes, m.launch_seconds, m.cache_size};
-  const json j = {{"machine", machine},
-                  {"matrix_flops", c.matrix_flops},
-                  {"vector_flops", c.vector_flops},
-                  {"memory_bytes", c.memory_bytes},
-                  {"cache_bytes", c.cache_bytes},
-                  {"launch_seconds", c.launch_seconds},
-                  {"cache_size", c.cache_size}};
+  const Ceilings c{.matrix_flops = m.matrix_flops,
+                   .bf16_matrix_flops = m.bf16_matrix_flops,
+                   .int8_matrix_flops = m.int8_matrix_flops,
+                   .vector_flops = m.vector_flops,
+                   .memory_bytes = m.memory_bytes,
+                   .triad_bytes = m.triad_bytes,
+                   .cache_bytes = m.cache_bytes,
+                   .launch_seconds = m.launch_seconds,
+                   .cache_size = m.cache_size};
+  json j = {{"machine", machine}, {"cache_size", c.cache_size}};
+  for (const Figure& figure : kFigures) j[figure.name] = c.*figure.value;
   try {
     fs::create_directories(path.parent_path());
     write_file_atomic(path, j.dump(2) + "\n");
   } catch (const std::exception&) {
-    // A cache that cannot be written costs half a second each time, no more.
+    // A cache that cannot be written costs a second each time, no more.
   }
   return c;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "trivet/base/error.h"
 #include "trivet/formats/npy.h"
@@ -19,10 +20,14 @@ class CsvWriter : public PredictionWriter {
  private:
   void write_row(const Row& row) override {
     const float confidence = row.probabilities[static_cast<std::size_t>(row.predicted)];
-    line_ = fmt::format("{},{},{}", row.index, row.predicted, confidence);
-    if (row.label) line_ += fmt::format(",{}", *row.label);
+    line_ = fmt::format("{},{},{}", row.index, name(row.predicted), confidence);
+    if (row.label) line_.append(1, ',').append(name(*row.label));
     line_ += "\r\n";
     file_.write(line_);
+  }
+
+  std::string name(std::int64_t c) const {
+    return table_.names.empty() ? std::to_string(c) : csv_field(table_.names[static_cast<std::size_t>(c)]);
   }
 
   std::string line_;
@@ -37,11 +42,17 @@ class JsonLinesWriter : public PredictionWriter {
     const float confidence = row.probabilities[static_cast<std::size_t>(row.predicted)];
     line_.clear();
     const auto out = std::back_inserter(line_);
-    fmt::format_to(out, R"({{"index":{},"predicted":{},"confidence":{},"probabilities":[{}])", row.index, row.predicted,
-                   confidence, fmt::join(row.probabilities, ","));
-    if (row.label) fmt::format_to(out, R"(,"label":{})", *row.label);
+    fmt::format_to(out, R"({{"index":{},"predicted":{},"confidence":{},"probabilities":[{}])", row.index,
+                   name(row.predicted), confidence, fmt::join(row.probabilities, ","));
+    if (row.label) fmt::format_to(out, R"(,"label":{})", name(*row.label));
     line_ += "}\n";
     file_.write(line_);
+  }
+
+  std::string name(std::int64_t c) const {
+    if (table_.names.empty()) return std::to_string(c);
+    const nlohmann::json text = table_.names[static_cast<std::size_t>(c)];
+    return text.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
 
   std::string line_;
@@ -59,10 +70,20 @@ class NpyWriter : public PredictionWriter {
 
 }  // namespace
 
+std::string csv_field(std::string_view text) {
+  if (text.find_first_of(",\"\r\n") == std::string_view::npos) return std::string(text);
+  std::string quoted(1, '"');
+  for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
+  quoted += '"';
+  return quoted;
+}
+
 std::unique_ptr<PredictionWriter> PredictionWriter::create(std::string_view format, const std::filesystem::path& path,
                                                            const Table& table) {
-  if (table.rows < 0 || table.classes < 1) {
-    throw Error(ErrorCode::internal, fmt::format("predictions of {} rows and {} classes", table.rows, table.classes));
+  if (table.rows < 0 || table.classes < 1 ||
+      (!table.names.empty() && table.names.size() != static_cast<std::size_t>(table.classes))) {
+    throw Error(ErrorCode::internal, fmt::format("predictions of {} rows, {} classes and {} names", table.rows,
+                                                 table.classes, table.names.size()));
   }
   if (format == "csv") return std::make_unique<CsvWriter>(path, table);
   if (format == "jsonl") return std::make_unique<JsonLinesWriter>(path, table);

@@ -5,12 +5,14 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "runtime/infer/number_writer.h"
 #include "trivet/base/clock.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/text.h"
 #include "trivet/data/loader.h"
 #include "trivet/formats/table_writer.h"
+#include "trivet/train/evaluation.h"
 
 namespace trivet {
 namespace {
@@ -21,6 +23,82 @@ std::int64_t step_of(const fs::path& checkpoint) {
   const std::size_t dash = name.find('-');
   if (dash != std::string::npos) std::from_chars(name.data() + dash + 1, name.data() + name.size(), step);
   return step;
+}
+
+// Predictions on their way to the file.
+class Output {
+ public:
+  Output(const InferConfig& config, const ModelTask& task, std::int64_t rows, bool targets)
+      : task_(task),
+        goal_(task.goal()),
+        width_(static_cast<std::size_t>(prediction_elements(task))),
+        targets_(targets) {
+    if (goal_ == Goal::label) {
+      std::vector<std::string> names = task.target.class_names;
+      bool numbered = true;  // then the numbers say as much
+      for (std::size_t i = 0; i < names.size(); ++i) numbered = numbered && names[i] == std::to_string(i);
+      if (numbered) names.clear();
+      labels_ = PredictionWriter::create(config.format, config.output, {rows, task.input.outputs, targets, names});
+      return;
+    }
+    const auto names = goal_ == Goal::number ? task.target.target_names : std::vector<std::string>{"error"};
+    numbers_ = std::make_unique<NumberWriter>(config.format, config.output, rows, names, targets);
+  }
+
+  void add(const Batch& batch, std::span<const float> prediction) {
+    for (std::size_t i = 0; i < batch.sample.size(); ++i) {
+      const auto row = prediction.subspan(i * width_, width_);
+      if (goal_ == Goal::label) {
+        labels_->add(batch.sample[i], row,
+                     targets_ ? std::optional(batch.targets<std::int32_t>()[i]) : std::optional<std::int32_t>());
+      } else if (goal_ == Goal::number) {
+        const auto y = targets_ ? batch.targets<float>().subspan(i * width_, width_) : std::span<const float>();
+        numbers_->add(batch.sample[i], in_units(row), in_units(y));
+      } else {
+        const double error = squared_error(row, batch.input<float>(0).subspan(i * width_, width_));
+        numbers_->add(batch.sample[i], std::span(&error, 1), {});
+      }
+    }
+  }
+
+  void commit() { labels_ ? labels_->commit() : numbers_->commit(); }
+
+ private:
+  std::vector<double> in_units(std::span<const float> standardised) const {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < standardised.size(); ++i) {
+      values.push_back(static_cast<double>(standardised[i]) * task_.target.stddev[i] + task_.target.mean[i]);
+    }
+    return values;
+  }
+  static double squared_error(std::span<const float> a, std::span<const float> b) {
+    double sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i)
+      sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+    return sum / static_cast<double>(a.size());
+  }
+
+  const ModelTask& task_;
+  const Goal goal_;
+  const std::size_t width_;
+  const bool targets_;
+  std::unique_ptr<PredictionWriter> labels_;
+  std::unique_ptr<NumberWriter> numbers_;
+};
+
+Progress progress_of(const Batch& batch, std::int64_t steps, std::int64_t samples, std::int64_t total, double seconds) {
+  Progress progress;
+  progress.phase = "infer";
+  progress.step = batch.index + 1;
+  progress.steps = steps;
+  progress.samples = samples;
+  progress.total = total;
+  progress.seconds = seconds;
+  if (seconds > 0) {
+    progress.rate = static_cast<double>(samples) / seconds;
+    progress.left = static_cast<double>(total - samples) / progress.rate;
+  }
+  return progress;
 }
 
 }  // namespace
@@ -64,26 +142,38 @@ std::vector<PlanPtr> InferPlan::all() const {
   return result;
 }
 
-InferPlan plan_inference(const InferConfig& config, const TrainState& model, const ImageData& data,
-                         const Device& device) {
-  const Shape shape = {data.height, data.width, data.channels};
-  if (shape != model.task.sample_shape) {
-    throw Error(ErrorCode::data,
-                fmt::format("{} has images of {}, the model was trained on {}", config.data.images.string(),
-                            to_string(shape), to_string(model.task.sample_shape)));
+InferData InferData::load(const InferConfig& config, const TrainState& model) {
+  return of(config, model, open_data(config.data, {}));
+}
+
+InferData InferData::of(const InferConfig& config, const TrainState& model, std::unique_ptr<DataSource> source) {
+  InferData data{std::move(source), nullptr};
+  if (data.source->count() == 0) {
+    throw Error(ErrorCode::data, fmt::format("{} has no samples", config.data.main().string()));
   }
-  if (data.count == 0) throw Error(ErrorCode::data, fmt::format("{} has no images", config.data.images.string()));
+  const bool with_target = model.task.goal() != Goal::reconstruction && data.source->has_target(model.preparation);
+  data.samples = data.source->prepare(model.preparation, with_target);
+  if (data.samples->inputs() != model.task.input.fields) {
+    throw Error(ErrorCode::data, fmt::format("{} does not have the form of the data that the model was trained on",
+                                             config.data.main().string()));
+  }
+  return data;
+}
+
+InferPlan plan_inference(const InferConfig& config, const TrainState& model, const InferData& data,
+                         const Device& device) {
+  const std::int64_t count = data.samples->count();
   InferPlan plan;
-  for (const std::int64_t samples : pieces(data.count, config.batch)) {
+  for (const std::int64_t samples : pieces(count, config.batch)) {
     if (!plan.predict.contains(samples)) {
       plan.predict[samples] = compile_graph(predict_graph(model.task, samples), plan.states, device);
     }
   }
-  const std::size_t resident = data.pixels.size() + data.labels.size() * sizeof(std::int32_t) +
-                               2 * static_cast<std::size_t>(data.count) * sizeof(std::int64_t);
-  constexpr std::int64_t kPrefetch = 4;
+  const std::size_t resident =
+      data.source->resident_bytes() + 2 * static_cast<std::size_t>(count) * sizeof(std::int64_t);
   plan.memory = report_memory(plan.states, plan.all(), resident,
-                              Loader::buffer_bytes(data.sample_elements(), config.batch, kPrefetch));
+                              Loader::buffer_bytes(*data.samples, config.batch, LoaderConfig{}.prefetch),
+                              Evaluation::planned_bytes(model.task, config.batch, 0));
   if (plan.memory.total() > device.memory_bytes()) {
     throw Error(ErrorCode::memory,
                 fmt::format("inference needs up to {}, this machine has {}", format_bytes(plan.memory.total()),
@@ -96,72 +186,66 @@ InferPlan plan_inference(const InferConfig& config, const TrainState& model, con
 InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device,
                           const std::atomic<bool>& stop, RunLog& log) {
   const ChosenCheckpoint chosen = choose_checkpoint(config);
+  const ModelTask& task = chosen.state.task;
   log.line(fmt::format("model: {}", chosen.path.string()));
-  const ImageData data = load_images(config.data);
+  const InferData data = InferData::load(config, chosen.state);
   const InferPlan plan = plan_inference(config, chosen.state, data, *device);
   const auto arena = std::make_shared<Arena>(device, plan.states, plan.all());
   CheckpointFolder(chosen.path.parent_path()).load_tensors(chosen.state.step, *arena, false);
   std::map<std::int64_t, std::unique_ptr<Session>> sessions;
   for (const auto& [samples, compiled] : plan.predict) sessions[samples] = std::make_unique<Session>(arena, compiled);
 
-  const std::int64_t classes = chosen.state.task.model.classes;
-  const bool labels = !data.labels.empty();
-  const auto writer = PredictionWriter::create(config.format, config.output, {data.count, classes, labels});
+  const std::int64_t count = data.samples->count();
+  const bool targets = data.samples->target_field().has_value();
+  Output output(config, task, count, targets);
+  std::optional<Evaluation> evaluation;
+  if (targets || task.goal() == Goal::reconstruction) evaluation.emplace(task, Detail::figures, count);
   LoaderConfig loading;
   loading.batch = config.batch;
-  loading.normalization = chosen.state.normalization;
-  Loader loader(data, loading);
-  std::vector<std::int64_t> order(static_cast<std::size_t>(data.count));
+  Loader loader(*data.samples, loading);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
   std::iota(order.begin(), order.end(), std::int64_t{0});
 
   InferResult result;
-  std::vector<float> probabilities(static_cast<std::size_t>(config.batch * classes));
-  std::int64_t correct = 0;
+  result.goal = task.goal();
+  std::vector<float> prediction;
   const double began = steady_seconds();
   loader.start(std::move(order), 0);
   Batch batch;
   while (loader.next(batch)) {
     Session& session = *sessions.at(batch.count);
-    session.set_input("x", batch.x.data(), batch.x.size_bytes());
+    for (std::size_t i = 0; i < task.input.fields.size(); ++i) {
+      session.set_input(task.input.fields[i].name, batch.inputs[i].data(), batch.inputs[i].size());
+    }
     session.run();
-    const auto row = static_cast<std::size_t>(classes);
-    const std::span<float> out(probabilities.data(), static_cast<std::size_t>(batch.count) * row);
-    session.read_output("probabilities", out.data(), out.size_bytes());
-    for (std::size_t i = 0; i < static_cast<std::size_t>(batch.count); ++i) {
-      const std::span<const float> p = out.subspan(i * row, row);
-      const std::optional<std::int32_t> label = labels ? std::optional(batch.y[i]) : std::nullopt;
-      writer->add(batch.sample[i], p, label);
-      if (label && std::max_element(p.begin(), p.end()) - p.begin() == *label) ++correct;
-    }
+    prediction.resize(static_cast<std::size_t>(batch.count * prediction_elements(task)));
+    session.read_output("prediction", prediction.data(), prediction.size() * sizeof(float));
+    output.add(batch, prediction);
+    if (evaluation) evaluation->add(batch, prediction);
     result.samples += batch.count;
-    Progress progress;
-    progress.phase = "infer";
-    progress.step = batch.index + 1;
-    progress.steps = batch_count(data.count, config.batch);
-    progress.samples = result.samples;
-    progress.total = data.count;
-    progress.seconds = steady_seconds() - began;
-    if (progress.seconds > 0) {
-      progress.rate = static_cast<double>(result.samples) / progress.seconds;
-      progress.left = static_cast<double>(data.count - result.samples) / progress.rate;
-    }
-    log.progress(progress);
-    if (stop.load(std::memory_order_relaxed) && result.samples < data.count) {
+    log.progress(progress_of(batch, batch_count(count, config.batch), result.samples, count, steady_seconds() - began));
+    if (stop.load(std::memory_order_relaxed) && result.samples < count) {
       result.interrupted = true;
       return result;
     }
   }
-  writer->commit();
+  output.commit();
   result.seconds = steady_seconds() - began;
-  if (labels) result.accuracy = static_cast<double>(correct) / static_cast<double>(data.count);
   nlohmann::json record = {{"kind", "final"},
                            {"samples", result.samples},
                            {"seconds", result.seconds},
                            {"images_per_second", static_cast<double>(result.samples) / result.seconds},
                            {"checkpoint", chosen.path.string()},
                            {"output", config.output.string()},
-                           {"data_digest", data.digest}};
-  if (result.accuracy) record["accuracy"] = *result.accuracy;
+                           {"data_digest", data.source->digest()}};
+  if (evaluation) {
+    result.metrics.emplace();
+    evaluation->complete(*result.metrics);
+    nlohmann::json figures = metrics_json(*result.metrics, 0);
+    figures.erase("loss");  // inference takes none
+    figures.erase("samples");
+    record.update(figures);
+  }
   log.metrics(record);
   log.sync_metrics();
   return result;

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "runtime/models/families.h"
 #include "trivet/base/error.h"
 #include "trivet/nn/builder.h"
+#include "trivet/ops/registry.h"
 
 namespace trivet {
 namespace {
@@ -24,24 +26,25 @@ LayerConfig dense(std::int64_t units, const std::string& activation) {
 }
 
 // What both named models end with: hidden layers, dropout, one logit for each class.
-void add_head(std::vector<LayerConfig>& layers, const ModelConfig& config, std::vector<std::int64_t> hidden) {
+void add_head(std::vector<LayerConfig>& layers, const ModelConfig& config, std::int64_t outputs,
+              std::vector<std::int64_t> hidden) {
   layers.push_back(layer("flatten"));
   for (const std::int64_t units : hidden) layers.push_back(dense(units, config.activation));
   if (config.dropout > 0) {
     layers.push_back(layer("dropout"));
     layers.back().rate = config.dropout;
   }
-  layers.push_back(dense(config.classes, "none"));
+  layers.push_back(dense(outputs, "none"));
 }
 
-std::vector<LayerConfig> mlp_layers(const ModelConfig& config) {
+std::vector<LayerConfig> mlp_layers(const ModelConfig& config, std::int64_t outputs) {
   std::vector<LayerConfig> layers;
-  add_head(layers, config, config.hidden.empty() ? std::vector<std::int64_t>{256} : config.hidden);
+  add_head(layers, config, outputs, config.hidden.empty() ? std::vector<std::int64_t>{256} : config.hidden);
   return layers;
 }
 
 // Batch norm sits between a convolution and its activation and brings a bias of its own, so the convolution has none.
-std::vector<LayerConfig> cnn_layers(const ModelConfig& config) {
+std::vector<LayerConfig> cnn_layers(const ModelConfig& config, std::int64_t outputs) {
   std::vector<LayerConfig> layers;
   for (const std::int64_t filters : config.channels) {
     LayerConfig conv = layer("conv");
@@ -58,7 +61,18 @@ std::vector<LayerConfig> cnn_layers(const ModelConfig& config) {
     }
     layers.push_back(layer("max_pool"));
   }
-  add_head(layers, config, config.hidden.empty() ? std::vector<std::int64_t>{128} : config.hidden);
+  add_head(layers, config, outputs, config.hidden.empty() ? std::vector<std::int64_t>{128} : config.hidden);
+  return layers;
+}
+
+std::vector<LayerConfig> autoencoder_layers(const ModelConfig& config, std::int64_t outputs) {
+  std::vector<std::int64_t> hidden = config.hidden.empty() ? std::vector<std::int64_t>{128, 32} : config.hidden;
+  std::vector<LayerConfig> layers = {layer("flatten")};
+  for (const std::int64_t units : hidden) layers.push_back(dense(units, config.activation));
+  hidden.pop_back();
+  std::reverse(hidden.begin(), hidden.end());
+  for (const std::int64_t units : hidden) layers.push_back(dense(units, config.activation));
+  layers.push_back(dense(outputs, "none"));
   return layers;
 }
 
@@ -104,29 +118,7 @@ ValueId add_layer(nn::Builder& builder, std::span<const LayerConfig> layers, std
               "one of dense, conv, max_pool, average_pool, batch_norm, layer_norm, dropout, activation, flatten");
 }
 
-}  // namespace
-
-TensorType ModelInput::batch(std::int64_t samples) const {
-  TensorType type{DType::f32, sample_shape};
-  type.shape.insert(type.shape.begin(), samples);
-  return type;
-}
-
-std::vector<LayerConfig> model_layers(const ModelConfig& config) {
-  if (config.name == "mlp") return mlp_layers(config);
-  if (config.name == "cnn") return cnn_layers(config);
-  if (config.name == "layers") return config.layers;
-  throw Error(ErrorCode::graph, fmt::format("there is no model '{}'", config.name), "one of mlp, cnn, layers");
-}
-
-ValueId build_model(Graph& graph, const ModelConfig& config, ValueId x, bool training, std::uint64_t seed) {
-  const std::vector<LayerConfig> layers = model_layers(config);
-  const TensorType input = graph.type(x);
-  if (input.dtype != DType::f32 || input.rank() < 2) {
-    throw Error(ErrorCode::graph,
-                fmt::format("the model's input is {}, expected f32 images (B,H,W,C) or rows (B,F)", to_string(input)));
-  }
-  const TensorType logits{DType::f32, {input.dim(0), config.classes}};
+ValueId add_layers(Graph& graph, const std::vector<LayerConfig>& layers, ValueId x, bool training, std::uint64_t seed) {
   nn::Builder builder(graph, training, seed);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::string place = fmt::format("layer {} ({})", i + 1, layers[i].type);
@@ -138,13 +130,69 @@ ValueId build_model(Graph& graph, const ModelConfig& config, ValueId x, bool tra
       throw;
     }
   }
-  if (graph.type(x) != logits) {
-    throw Error(ErrorCode::graph,
-                fmt::format("the model's output is {}, expected {}: one logit for each of {} classes",
-                            to_string(graph.type(x)), to_string(logits), config.classes),
-                "let the last layer be dense with as many units as there are classes");
-  }
   return x;
+}
+
+// The one input of numbers that a chain of layers starts from.
+ValueId only_input(const Graph& graph, const ModelConfig& config, std::span<const ValueId> values) {
+  if (values.size() != 1 || graph.type(values[0]).dtype != DType::f32) {
+    std::string found;
+    for (const ValueId v : values) {
+      found += fmt::format("{}{} {}", found.empty() ? "" : ", ", graph.value(v).name, to_string(graph.type(v)));
+    }
+    throw Error(ErrorCode::graph,
+                fmt::format("the model {} takes one input of numbers, the data have {}", config.name, found),
+                "let categories be numbers too (data.table.categories: one_hot), or choose another model");
+  }
+  if (graph.type(values[0]).rank() < 2) {
+    throw Error(ErrorCode::graph, fmt::format("the model's input is {}, expected f32 images (B,H,W,C) or rows (B,F)",
+                                              to_string(graph.type(values[0]))));
+  }
+  return values[0];
+}
+
+}  // namespace
+
+bool reconstructs(const ModelConfig& config) { return config.name == "autoencoder"; }
+
+std::vector<LayerConfig> model_layers(const ModelConfig& config, std::int64_t outputs) {
+  if (config.name == "logistic") return {layer("flatten"), dense(outputs, "none")};
+  if (config.name == "mlp") return mlp_layers(config, outputs);
+  if (config.name == "cnn") return cnn_layers(config, outputs);
+  if (config.name == "autoencoder") return autoencoder_layers(config, outputs);
+  if (config.name == "layers") return config.layers;
+  throw Error(ErrorCode::graph, fmt::format("there is no model '{}'", config.name),
+              "one of logistic, mlp, cnn, resnet, wide_deep, lstm, autoencoder, layers");
+}
+
+ValueId build_model(Graph& graph, const ModelConfig& config, const ModelInput& input, std::span<const ValueId> values,
+                    bool training, std::uint64_t seed) {
+  nn::Builder builder(graph, training, seed);
+  if (config.name == "wide_deep") return build_wide_deep(graph, builder, config, input, values);
+  const ValueId x = only_input(graph, config, values);
+  if (config.name == "resnet") return build_resnet(graph, builder, config, input.outputs, x);
+  if (config.name == "lstm") return build_lstm(graph, builder, config, input.outputs, x);
+  const TensorType type = graph.type(x);
+  if (reconstructs(config)) {
+    const std::int64_t elements = TensorType{type.dtype, {type.shape.begin() + 1, type.shape.end()}}.elements();
+    const ValueId flat = add_layers(graph, model_layers(config, elements), x, training, seed);
+    return type.rank() == 2 ? flat : apply(graph, "reshape", {flat}, {{"shape", type.shape}}, "reconstruction");
+  }
+  const ValueId out = add_layers(graph, model_layers(config, input.outputs), x, training, seed);
+  const TensorType expected{DType::f32, {type.dim(0), input.outputs}};
+  if (graph.type(out) != expected) {
+    throw Error(ErrorCode::graph,
+                fmt::format("the model's output is {}, expected {}: {} for each sample", to_string(graph.type(out)),
+                            to_string(expected), input.outputs),
+                "let the last layer be dense with as many units as there are classes or numbers to predict");
+  }
+  return out;
+}
+
+ValueId build_model(Graph& graph, const ModelConfig& config, ValueId x, bool training, std::uint64_t seed) {
+  ModelInput input;
+  input.outputs = config.classes;
+  return build_model(graph, config, input, std::span(&x, 1), training, seed);
 }
 
 }  // namespace trivet

@@ -14,6 +14,12 @@ void to_json(nlohmann::json& json, const ModelConfig& config) {
           {"activation", config.activation},
           {"batch_norm", config.batch_norm},
           {"dropout", config.dropout},
+          {"precision", config.precision},
+          {"form", config.form},
+          {"depth", config.depth},
+          {"width", config.width},
+          {"units", config.units},
+          {"embedding", config.embedding},
           {"classes", config.classes},
           {"layers", config.layers}};
 }
@@ -25,6 +31,12 @@ void from_json(const nlohmann::json& json, ModelConfig& config) {
   json.at("activation").get_to(config.activation);
   json.at("batch_norm").get_to(config.batch_norm);
   json.at("dropout").get_to(config.dropout);
+  json.at("precision").get_to(config.precision);
+  json.at("form").get_to(config.form);
+  json.at("depth").get_to(config.depth);
+  json.at("width").get_to(config.width);
+  json.at("units").get_to(config.units);
+  json.at("embedding").get_to(config.embedding);
   json.at("classes").get_to(config.classes);
   json.at("layers").get_to(config.layers);
 }

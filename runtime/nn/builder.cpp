@@ -85,6 +85,8 @@ ValueId Builder::conv(ValueId x, const ConvOptions& options) {
   if (options.padding == Padding::same) {
     rows = same_pads(type.dim(1), kernel, stride);
     columns = same_pads(type.dim(2), kernel, stride);
+  } else if (options.padding == Padding::half) {
+    rows = columns = {kernel / 2, kernel / 2};
   } else {
     require(type.dim(1) >= kernel && type.dim(2) >= kernel, name,
             fmt::format("a kernel of {}x{} is larger than the image {}", kernel, kernel, to_string(type)),
@@ -111,15 +113,20 @@ ValueId Builder::pool(ValueId x, const PoolOptions& options, const std::string& 
   require(type.dim(1) >= options.size && type.dim(2) >= options.size, name,
           fmt::format("a window of {}x{} is larger than the image {}", options.size, options.size, to_string(type)),
           "use a smaller window or fewer pools");
+  require(options.pad >= 0 && options.pad < options.size, name,
+          fmt::format("pad is {}, expected 0 to {}", options.pad, options.size - 1));
   return apply(graph_, op, {x},
-               {{"kernel", std::vector{options.size, options.size}}, {"strides", std::vector{stride, stride}}}, name);
+               {{"kernel", std::vector{options.size, options.size}},
+                {"strides", std::vector{stride, stride}},
+                {"pads", std::vector(4, options.pad)}},
+               name);
 }
 
 ValueId Builder::max_pool(ValueId x, const PoolOptions& options) { return pool(x, options, "max_pool"); }
 
 ValueId Builder::average_pool(ValueId x, const PoolOptions& options) { return pool(x, options, "average_pool"); }
 
-ValueId Builder::batch_norm(ValueId x) {
+ValueId Builder::batch_norm(ValueId x, const BatchNormOptions& options) {
   const std::string name = next_name("batch_norm");
   const TensorType type = graph_.type(x);
   require(type.rank() >= 2, name, fmt::format("needs samples (N,...,C), got {}", to_string(type)));
@@ -129,11 +136,14 @@ ValueId Builder::batch_norm(ValueId x) {
   const ValueId beta = graph_.parameter(name + ".bias", channels, {});
   const ValueId mean = graph_.state(name + ".running_mean", channels, MemoryClass::parameters);
   const ValueId var = graph_.state(name + ".running_var", channels, MemoryClass::parameters, ones);
-  if (!training_) return apply(graph_, "batch_norm", {x, gamma, beta, mean, var}, {}, name);
+  std::vector<ValueId> inputs = {x, gamma, beta, mean, var};
+  if (options.residual != kNoValue) inputs.push_back(options.residual);
+  const Attrs attrs = {{"activation", std::string(options.relu ? "relu" : "none")}};
+  if (!training_) return apply(graph_, "batch_norm", inputs, attrs, name);
   require(type.elements() > type.dim(-1), name,
           fmt::format("needs more than one value for each channel to train, got {}", to_string(type)),
           "use a larger batch");
-  const std::vector<ValueId> out = apply_all(graph_, "batch_norm_train", {x, gamma, beta, mean, var}, {}, name);
+  const std::vector<ValueId> out = apply_all(graph_, "batch_norm_train", inputs, attrs, name);
   graph_.set_update(mean, out[3]);
   graph_.set_update(var, out[4]);
   return out[0];
@@ -184,6 +194,64 @@ ValueId Builder::flatten(ValueId x) {
   std::int64_t features = 1;
   for (int i = 1; i < type.rank(); ++i) features *= type.dim(i);
   return apply(graph_, "reshape", {x}, {{"shape", std::vector{type.dim(0), features}}}, name);
+}
+
+ValueId Builder::global_average_pool(ValueId x) {
+  const std::string name = next_name("global_average_pool");
+  const TensorType type = image(x, name);
+  const ValueId pooled = apply(graph_, "global_average_pool", {x}, {}, name);
+  return apply(graph_, "reshape", {pooled}, {{"shape", std::vector{type.dim(0), type.dim(3)}}}, name + ".rows");
+}
+
+ValueId Builder::embedding(ValueId indices, std::int64_t rows, std::int64_t columns) {
+  const std::string name = next_name("embedding");
+  for (const auto& [what, size] : {std::pair{"rows", rows}, {"columns", columns}}) {
+    require(size >= 1 && size <= kMaxSize, name, fmt::format("{} is {}, expected 1 to {}", what, size, kMaxSize));
+  }
+  const ValueId table = graph_.parameter(name + ".weight", {DType::f32, {rows, columns}}, {Init::Kind::normal, 0.05});
+  return apply(graph_, "embedding", {table, indices}, {}, name);
+}
+
+ValueId Builder::lstm(ValueId x, std::int64_t units) {
+  const std::string name = next_name("lstm");
+  const TensorType type = graph_.type(x);
+  require(type.rank() == 3, name, fmt::format("needs steps (N,T,F), got {}", to_string(type)));
+  require(units >= 1 && units <= kMaxSize, name, fmt::format("units is {}, expected 1 to {}", units, kMaxSize));
+  const std::int64_t features = type.dim(2);
+  const auto wide = static_cast<double>(units);
+  const auto weight = [&](const char* what, std::int64_t columns) {
+    return graph_.parameter(name + what, {DType::f32, {1, 4 * units, columns}},
+                            weight_init(static_cast<double>(columns), wide, Activation::tanh));
+  };
+  const ValueId w = weight(".weight", features);
+  const ValueId r = weight(".recurrent", units);
+  const ValueId bias = graph_.parameter(name + ".bias", {DType::f32, {4 * units}}, {});
+  const ValueId y =
+      apply_all(graph_, "lstm", {x, w, r, lstm_bias(bias, units, name)}, {{"training", training_}}, name)[0];
+  return apply(graph_, "reshape", {y}, {{"shape", std::vector{type.dim(0), type.dim(1), units}}}, name + ".steps");
+}
+
+// The op's bias (1, 8 units): one for each product, input, output, forget, cell. The second half adds nothing; the
+// forget gates get their 1 as a constant, so that the parameter may start at 0 like every bias.
+ValueId Builder::lstm_bias(ValueId bias, std::int64_t units, const std::string& name) {
+  std::vector<float> start(static_cast<std::size_t>(8 * units), 0.0F);
+  std::fill_n(start.begin() + 2 * units, units, 1.0F);
+  const ValueId ones = graph_.constant(Tensor::of<float>(DType::f32, {1, 8 * units}, start), name + ".forget");
+  const ValueId padded =
+      apply(graph_, "pad", {bias}, {{"pads", std::vector<std::int64_t>{0, 4 * units}}}, name + ".bias_both");
+  return apply(graph_, "add", {ones, padded}, {}, name + ".bias_start");
+}
+
+ValueId Builder::last_step(ValueId x) {
+  const std::string name = next_name("last_step");
+  const TensorType type = graph_.type(x);
+  require(type.rank() == 3, name, fmt::format("needs steps (N,T,F), got {}", to_string(type)));
+  const ValueId last = apply(graph_, "slice", {x},
+                             {{"starts", std::vector<std::int64_t>{-1}},
+                              {"ends", std::vector{type.dim(1)}},
+                              {"axes", std::vector<std::int64_t>{1}}},
+                             name);
+  return apply(graph_, "reshape", {last}, {{"shape", std::vector{type.dim(0), type.dim(2)}}}, name + ".rows");
 }
 
 }  // namespace trivet::nn

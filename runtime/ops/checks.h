@@ -15,6 +15,14 @@ inline void require_f32(const OpContext& context, int input, std::string_view na
   }
 }
 
+// The types that ops compute on.
+inline void require_f32_or_bf16(const OpContext& context, int input, std::string_view name) {
+  const DType dtype = context.in(input).dtype;
+  if (dtype != DType::f32 && dtype != DType::bf16) {
+    context.fail(fmt::format("{} is {}, expected f32 or bf16", name, dtype_name(dtype)));
+  }
+}
+
 inline void require_type(const OpContext& context, int input, std::string_view name, const TensorType& expected) {
   if (context.in(input) != expected) {
     context.fail(fmt::format("{} is {}, expected {}", name, to_string(context.in(input)), to_string(expected)));

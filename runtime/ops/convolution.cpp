@@ -2,29 +2,30 @@
 
 #include "runtime/ops/checks.h"
 #include "runtime/ops/families.h"
-#include "trivet/kernels/attrs_convolution.h"
-#include "trivet/ops/grad_context.h"
+#include "runtime/ops/products.h"
 
 namespace trivet {
 namespace {
 
 using kernels::Activation;
-using kernels::Conv2dAttrs;
-using kernels::Conv2dBackwardDataAttrs;
-using kernels::Conv2dBackwardWeightsAttrs;
-using kernels::Conv2dWindow;
+using kernels::ConvAttrs;
+using kernels::ConvBackwardDataAttrs;
+using kernels::ConvBackwardWeightsAttrs;
+using kernels::ConvTransposeAttrs;
 using kernels::IntList;
 
-// A larger stride, pad or dilation than any image has; keeps the sums below far from overflow.
-constexpr std::int64_t kMaxStep = std::int64_t{1} << 20;
+// conv2d and its gradients are for images; the ops named conv are for sequences and volumes.
+constexpr std::size_t kImageRank = 4;
 
-void check_list(const OpContext& context, std::string_view name, const IntList& list, int size, std::int64_t least) {
-  if (list.n != size) context.fail(fmt::format("attribute '{}' has {} entries, expected {}", name, list.n, size));
-  for (int i = 0; i < size; ++i) {
-    if (list.v[i] < least || list.v[i] > kMaxStep) {
-      context.fail(fmt::format("attribute '{}' has {}, expected {} to {}", name, list.v[i], least, kMaxStep));
-    }
-  }
+// The family's prefix for tensors of this rank.
+std::string named(const char* op, std::size_t rank) { return std::string(rank == kImageRank ? "conv2d" : "conv") + op; }
+
+template <bool kImages>
+void check_rank(const OpContext& context, std::string_view name, std::size_t rank) {
+  if (kImages ? rank == kImageRank : rank == 3 || rank == 5) return;
+  context.fail(fmt::format("{} has rank {}, expected {}", name, rank,
+                           kImages ? "4: (N, H, W, C)" : "3: (N, W, C), or 5: (N, D, H, W, C)"),
+               kImages ? "conv is for sequences and volumes" : "conv2d is for images");
 }
 
 // Sizes that the caller gives as an attribute.
@@ -39,158 +40,203 @@ Shape listed_shape(const OpContext& context, std::string_view name, const IntLis
   return shape;
 }
 
-void check_tensor(const OpContext& context, std::string_view name, const Shape& shape, std::string_view axes) {
-  if (shape.size() != 4) context.fail(fmt::format("{} has rank {}, expected 4: {}", name, shape.size(), axes));
-  for (const std::int64_t size : shape) {
-    if (size < 1) context.fail(fmt::format("{} {} has no elements", name, to_string(shape)));
-  }
-}
-
-// The channels of the input x, of the weights w and the groups fit together.
-void check_channels(const OpContext& context, const Conv2dWindow& window, const Shape& x, const Shape& w) {
-  if (window.groups < 1 || x[3] % window.groups != 0 || w[0] % window.groups != 0) {
-    context.fail(fmt::format("groups is {}, but x has {} channels and w has {} outputs", window.groups, x[3], w[0]),
-                 "groups must divide both");
-  }
-  if (w[3] != x[3] / window.groups) {
-    context.fail(fmt::format("x has {} channels in {} group(s), so w should be [{},{},{},{}], not {}", x[3],
-                             window.groups, w[0], w[1], w[2], x[3] / window.groups, to_string(w)),
-                 "w is (outputs, kernel rows, kernel columns, channels / groups)");
-  }
-}
-
-// The shape (N, OH, OW, O) of the convolution of x (N, H, W, C) with w (O, KH, KW, C / groups).
-Shape convolved_shape(const OpContext& context, const Conv2dWindow& window, const Shape& x, const Shape& w) {
-  check_tensor(context, "x", x, "(N, H, W, C)");
-  check_tensor(context, "w", w, "(O, KH, KW, C / groups)");
-  check_list(context, "strides", window.strides, 2, 1);
-  check_list(context, "pads", window.pads, 4, 0);
-  check_list(context, "dilations", window.dilations, 2, 1);
-  check_channels(context, window, x, w);
-  Shape y = {x[0], 0, 0, w[0]};
-  for (int i = 0; i < 2; ++i) {
-    const auto axis = static_cast<std::size_t>(i) + 1;
-    const std::int64_t padded = x[axis] + window.pads.v[i] + window.pads.v[i + 2];
-    const std::int64_t reach = (w[axis] - 1) * window.dilations.v[i] + 1;
-    if (reach > padded) {
-      context.fail(fmt::format("the kernel covers {} {}, but the input has {} with its pads", reach,
-                               i == 0 ? "rows" : "columns", padded),
-                   "add pads, or use a smaller kernel or dilation");
-    }
-    y[axis] = (padded - reach) / window.strides.v[i] + 1;
-  }
-  return y;
-}
-
+template <bool kImages>
 std::vector<TensorType> infer_forward(const OpContext& context) {
-  require_f32(context, 0, "x");
-  require_f32(context, 1, "w");
+  const TensorType& x = context.in(0);
   const Shape& w = context.in(1).shape;
-  Shape y = convolved_shape(context, context.attrs<Conv2dAttrs>(), context.in(0).shape, w);
-  if (context.has(2)) require_type(context, 2, "bias", {DType::f32, {w[0]}});
-  return {{DType::f32, std::move(y)}};
+  check_rank<kImages>(context, "x", x.shape.size());
+  Shape y = convolved_shape(context, context.attrs<ConvAttrs>(), x.shape, w);
+  check_weight_types(context, 0, 1, 2, w[0]);
+  return {{x.dtype, std::move(y)}};
 }
 
+template <bool kImages>
 std::vector<TensorType> infer_backward_data(const OpContext& context) {
-  const auto& attrs = context.attrs<Conv2dBackwardDataAttrs>();
-  require_f32(context, 1, "w");
+  const auto& attrs = context.attrs<ConvBackwardDataAttrs>();
   const Shape x = listed_shape(context, "input_shape", attrs.input_shape);
-  require_type(context, 0, "dy", {DType::f32, convolved_shape(context, attrs, x, context.in(1).shape)});
-  return {{DType::f32, x}};
+  check_rank<kImages>(context, "input_shape", x.size());
+  check_weight_types(context, 0, 1, -1, 0);
+  const DType dtype = context.in(0).dtype;
+  require_type(context, 0, "dy", {dtype, convolved_shape(context, attrs, x, context.in(1).shape)});
+  return {{dtype, x}};
 }
 
+template <bool kImages>
 std::vector<TensorType> infer_backward_weights(const OpContext& context) {
-  const auto& attrs = context.attrs<Conv2dBackwardWeightsAttrs>();
-  require_f32(context, 0, "x");
+  const auto& attrs = context.attrs<ConvBackwardWeightsAttrs>();
+  const TensorType& x = context.in(0);
+  require_compute_type(context, 0, "x");
+  check_rank<kImages>(context, "x", x.shape.size());
   const Shape w = listed_shape(context, "kernel_shape", attrs.kernel_shape);
-  require_type(context, 1, "dy", {DType::f32, convolved_shape(context, attrs, context.in(0).shape, w)});
-  return {{DType::f32, w}};
+  require_type(context, 1, "dy", {x.dtype, convolved_shape(context, attrs, x.shape, w)});
+  const DType dtype = gradient_dtype(attrs.dtype, x.dtype);
+  std::vector<TensorType> out = {{dtype, w}};
+  if (attrs.bias) out.push_back({dtype, {w[0]}});
+  return out;
 }
 
-// Each element of y takes KH * KW * C / groups multiplications and additions, in all three products; taps on the
-// padding are counted.
-Cost product_cost(const TensorType& y, const Shape& w) {
-  const double taps = static_cast<double>(w[1]) * static_cast<double>(w[2]) * static_cast<double>(w[3]);
-  return {.flops = 2.0 * static_cast<double>(y.elements()) * taps, .matrix = true};
+// The least output for which the convolution gives x, and output_padding more.
+std::vector<TensorType> infer_transpose(const OpContext& context) {
+  const auto& attrs = context.attrs<ConvTransposeAttrs>();
+  const TensorType& x = context.in(0);
+  const Shape& w = context.in(1).shape;
+  const std::size_t rank = x.shape.size();
+  if (rank < 3 || rank > 5) {
+    context.fail(fmt::format("x has rank {}, expected 3 to 5: (N, spatial axes, C)", rank));
+  }
+  if (w.size() != rank) context.fail(fmt::format("w has rank {}, expected {}", w.size(), rank));
+  if (w[0] != x.shape.back()) {
+    context.fail(fmt::format("x has {} channels, but w {} expects {}", x.shape.back(), to_string(w), w[0]),
+                 "w is (inputs, kernel sizes, outputs / groups)");
+  }
+  const auto axes = static_cast<int>(rank) - 2;
+  for (const auto& [name, list, size] :
+       {std::tuple("strides", attrs.strides, axes), std::tuple("pads", attrs.pads, 2 * axes),
+        std::tuple("dilations", attrs.dilations, axes), std::tuple("output_padding", attrs.output_padding, axes)}) {
+    if (list.n != 0 && list.n != size) {
+      context.fail(fmt::format("attribute '{}' has {} entries, expected {}", name, list.n, size));
+    }
+  }
+  Shape y = x.shape;
+  constexpr std::int64_t kMost = std::int64_t{1} << 20;
+  y.back() = w.back() * std::clamp<std::int64_t>(attrs.groups, 1, kMost);
+  for (int i = 0; i < axes; ++i) {
+    const auto axis = static_cast<std::size_t>(i) + 1;
+    const std::int64_t extra = attrs.output_padding.n == 0 ? 0 : attrs.output_padding.v[i];
+    const std::int64_t stride = std::clamp<std::int64_t>(attrs.stride(i), 1, kMost);
+    const std::int64_t dilation = std::clamp<std::int64_t>(attrs.dilation(i), 1, kMost);
+    if (extra < 0 || extra >= stride) {
+      context.fail(fmt::format("attribute 'output_padding' has {}, expected 0 to {}", extra, stride - 1),
+                   "it must be below the stride");
+    }
+    if (x.shape[axis] < 1 || w[axis] < 1) context.fail("x or w has no elements");
+    const std::int64_t pads = std::clamp<std::int64_t>(attrs.pad_before(i), 0, kMost) +
+                              std::clamp<std::int64_t>(attrs.pad_after(i), 0, kMost);
+    y[axis] = (x.shape[axis] - 1) * stride + (w[axis] - 1) * dilation + 1 + extra - pads;
+    if (y[axis] < 1) context.fail(fmt::format("pads of {} leave nothing of an output axis", pads), "use smaller pads");
+  }
+  const Shape back = convolved_shape(context, attrs, y, w);  // checks the window as well
+  if (back != x.shape) context.fail(fmt::format("a convolution of the output would have shape {}", to_string(back)));
+  check_weight_types(context, 0, 1, 2, y.back());
+  return {{x.dtype, std::move(y)}};
 }
 
 Cost forward_cost(const OpContext& context, std::span<const TensorType> out) {
-  return product_cost(out[0], context.in(1).shape);
+  return convolution_cost(out[0], context.in(1).shape);
 }
 
+// Of both backward_data and transpose: their first input is the convolution's output.
 Cost backward_data_cost(const OpContext& context, std::span<const TensorType>) {
-  return product_cost(context.in(0), context.in(1).shape);
+  return convolution_cost(context.in(0), context.in(1).shape);
 }
 
 Cost backward_weights_cost(const OpContext& context, std::span<const TensorType> out) {
-  return product_cost(context.in(1), out[0].shape);
+  return convolution_cost(context.in(1), out[0].shape);
 }
 
-void conv2d_gradient(GradContext& context) {
+// The window's attributes and one more.
+Attrs window_with(const GradContext& context, const char* name, AttrValue value) {
+  Attrs attrs = context.attrs_list();
+  std::erase_if(attrs, [](const auto& a) { return a.first == "activation" || a.first == "output_padding"; });
+  attrs.emplace_back(name, std::move(value));
+  return attrs;
+}
+
+void forward_gradient(GradContext& context) {
   ValueId dy = context.dout();
-  if (context.attrs<Conv2dAttrs>().activation == Activation::relu) {
+  if (context.attrs<ConvAttrs>().activation == Activation::relu) {
     dy = context.apply("relu_backward", {dy, context.out()});
   }
-  Attrs window = context.attrs_list();
-  std::erase_if(window, [](const auto& attr) { return attr.first == "activation"; });
-  const auto with_shape = [&window](const char* name, const Shape& shape) {
-    Attrs attrs = window;
-    attrs.emplace_back(name, shape);
-    return attrs;
-  };
+  const TensorType x = context.in_type(0);
+  const TensorType w = context.in_type(1);
   if (context.needs(0)) {
-    const Attrs attrs = with_shape("input_shape", context.in_type(0).shape);
-    context.set(0, context.apply("conv2d_backward_data", {dy, context.in(1)}, attrs));
+    const Attrs attrs = window_with(context, "input_shape", x.shape);
+    context.set(0, context.apply(named("_backward_data", x.shape.size()), {dy, context.in(1)}, attrs));
   }
+  const bool bias = context.has(2) && context.needs(2);
   if (context.needs(1)) {
-    const Attrs attrs = with_shape("kernel_shape", context.in_type(1).shape);
-    context.set(1, context.apply("conv2d_backward_weights", {context.in(0), dy}, attrs));
-  }
-  if (context.has(2) && context.needs(2)) {
-    context.set(2, context.apply("reduce_sum", {dy}, {{"axes", Shape{0, 1, 2}}, {"keepdims", false}}));
+    Attrs attrs = window_with(context, "kernel_shape", w.shape);
+    attrs.emplace_back("dtype", gradient_type(w, x));
+    attrs.emplace_back("bias", bias);
+    const std::string op = named("_backward_weights", x.shape.size());
+    const std::vector<ValueId> out = context.apply_all(op, {context.in(0), dy}, attrs);
+    context.set(1, out[0]);
+    if (bias) context.set(2, out[1]);
+  } else if (bias) {
+    context.set(2, bias_gradient(context, dy, context.in_type(2)));
   }
 }
 
-template <class A>
-Attributes<A> window_attributes() {
-  return Attributes<A>()
-      .integers("strides", &A::strides, {1, 1})
-      .integers("pads", &A::pads, {0, 0, 0, 0})
-      .integers("dilations", &A::dilations, {1, 1})
-      .integer("groups", &A::groups, 1);
+// The roles of x and y of the convolution are exchanged.
+void transpose_gradient(GradContext& context) {
+  const ValueId dy = context.dout();
+  const TensorType w = context.in_type(1);
+  if (context.needs(0)) {
+    const Attrs attrs = window_with(context, "activation", std::string("none"));
+    context.set(0, context.apply(named("", w.shape.size()), {dy, context.in(1)}, attrs));
+  }
+  if (context.needs(1)) {
+    Attrs attrs = window_with(context, "kernel_shape", w.shape);
+    attrs.emplace_back("dtype", gradient_type(w, context.in_type(0)));
+    context.set(1, context.apply(named("_backward_weights", w.shape.size()), {dy, context.in(0)}, attrs));
+  }
+  if (context.has(2) && context.needs(2)) context.set(2, bias_gradient(context, dy, context.in_type(2)));
+}
+
+template <bool kImages>
+std::vector<OpDef> family() {
+  constexpr int kAxes = kImages ? 2 : 0;  // of the attributes' defaults
+  const std::string name = kImages ? "conv2d" : "conv";
+  return {
+      // (x (N, spatial axes, C), w (O, spatial axes, C / groups), bias (O), optional)
+      //   -> activation(conv(x, w) + bias), (N, spatial axes, O).
+      // The kernel is not flipped (a cross-correlation, as in all of deep learning). ONNX Conv, whose axes are
+      // (N, C, spatial axes) and (O, C / groups, spatial axes).
+      {.name = name,
+       .min_inputs = 2,
+       .max_inputs = 3,
+       .attrs = window_attributes<ConvAttrs>(kAxes).choice("activation", &ConvAttrs::activation, {"none", "relu"}),
+       .infer = infer_forward<kImages>,
+       .gradient = forward_gradient,
+       .cost = forward_cost},
+      // (dy, w) -> dx of the shape that the attribute gives.
+      {.name = name + "_backward_data",
+       .min_inputs = 2,
+       .max_inputs = 2,
+       .attrs = window_attributes<ConvBackwardDataAttrs>(kAxes).integers("input_shape",
+                                                                         &ConvBackwardDataAttrs::input_shape, {}, true),
+       .infer = infer_backward_data<kImages>,
+       .cost = backward_data_cost},
+      // (x, dy) -> dw of the shape that the attribute gives, and the gradient of the bias if it is asked for.
+      {.name = name + "_backward_weights",
+       .min_inputs = 2,
+       .max_inputs = 2,
+       .attrs = window_attributes<ConvBackwardWeightsAttrs>(kAxes)
+                    .integers("kernel_shape", &ConvBackwardWeightsAttrs::kernel_shape, {}, true)
+                    .choice("dtype", &ConvBackwardWeightsAttrs::dtype, {"same", "f32"})
+                    .flag("bias", &ConvBackwardWeightsAttrs::bias, false),
+       .infer = infer_backward_weights<kImages>,
+       .cost = backward_weights_cost},
+  };
 }
 
 }  // namespace
 
 std::vector<OpDef> convolution_ops() {
-  return {
-      // (x (N, H, W, C), w (O, KH, KW, C / groups), bias (O), optional) -> activation(conv(x, w) + bias), (N, OH, OW,
-      // O).
-      // The kernel is not flipped (a cross-correlation, as in all of deep learning).
-      {.name = "conv2d",
-       .min_inputs = 2,
-       .max_inputs = 3,
-       .attrs = window_attributes<Conv2dAttrs>().choice("activation", &Conv2dAttrs::activation, {"none", "relu"}),
-       .infer = infer_forward,
-       .gradient = conv2d_gradient,
-       .cost = forward_cost},
-      // (dy, w) -> dx of the shape that the attribute gives.
-      {.name = "conv2d_backward_data",
-       .min_inputs = 2,
-       .max_inputs = 2,
-       .attrs = window_attributes<Conv2dBackwardDataAttrs>().integers("input_shape",
-                                                                      &Conv2dBackwardDataAttrs::input_shape, {}, true),
-       .infer = infer_backward_data,
-       .cost = backward_data_cost},
-      // (x, dy) -> dw of the shape that the attribute gives.
-      {.name = "conv2d_backward_weights",
-       .min_inputs = 2,
-       .max_inputs = 2,
-       .attrs = window_attributes<Conv2dBackwardWeightsAttrs>().integers(
-           "kernel_shape", &Conv2dBackwardWeightsAttrs::kernel_shape, {}, true),
-       .infer = infer_backward_weights,
-       .cost = backward_weights_cost},
-  };
+  std::vector<OpDef> ops = family<true>();
+  for (OpDef& op : family<false>()) ops.push_back(std::move(op));
+  // (x (N, spatial axes, C), w (C, spatial axes, O / groups), bias (O), optional) -> (N, spatial axes, O), with one to
+  // three spatial axes of stride * (size - 1) + output_padding + reach of the kernel - pads: the gradient that a
+  // convolution with this w hands to its input. ONNX ConvTranspose, whose w is (C, O / groups, spatial axes).
+  ops.push_back({.name = "conv_transpose",
+                 .min_inputs = 2,
+                 .max_inputs = 3,
+                 .attrs = window_attributes<ConvTransposeAttrs>().integers("output_padding",
+                                                                           &ConvTransposeAttrs::output_padding, {}),
+                 .infer = infer_transpose,
+                 .gradient = transpose_gradient,
+                 .cost = backward_data_cost});
+  return ops;
 }
 
 }  // namespace trivet

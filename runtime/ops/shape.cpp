@@ -2,6 +2,7 @@
 
 #include "runtime/ops/checks.h"
 #include "runtime/ops/families.h"
+#include "runtime/ops/lists.h"
 #include "trivet/kernels/attrs_shape.h"
 #include "trivet/ops/registry.h"
 
@@ -9,27 +10,17 @@ namespace trivet {
 namespace {
 
 using kernels::ConcatAttrs;
-using kernels::EmbeddingBackwardAttrs;
+using kernels::DepthAttrs;
 using kernels::ExpandAttrs;
 using kernels::FullAttrs;
 using kernels::IntList;
-using kernels::PadAttrs;
 using kernels::ReshapeAttrs;
 using kernels::SliceAttrs;
 using kernels::SliceBackwardAttrs;
 using kernels::SliceRange;
+using kernels::SplitAttrs;
 using kernels::TransposeAttrs;
-
-Shape to_shape(const IntList& list) { return Shape(list.v, list.v + list.n); }
-
-Shape size_list(const OpContext& context, const IntList& list) {
-  for (int i = 0; i < list.n; ++i) {
-    if (list.v[i] < 0) context.fail(fmt::format("shape {} has a negative size", to_string(to_shape(list))));
-  }
-  return to_shape(list);
-}
-
-Cost moves_only(const OpContext&, std::span<const TensorType>) { return {}; }
+using kernels::TriluAttrs;
 
 // --- reshape ---
 
@@ -85,24 +76,7 @@ void gradient_transpose(GradContext& g) {
   g.set(0, g.apply("transpose", {g.dout()}, {{"perm", inverse}}));
 }
 
-// --- slice, pad ---
-
-// Axes of `count` list entries (the first ones if `axes` is empty), each at most once.
-std::vector<int> listed_axes(const OpContext& context, const IntList& axes, int count, int rank) {
-  if (axes.n != 0 && axes.n != count) {
-    context.fail(fmt::format("there are {} axes, expected {}", axes.n, count));
-  }
-  std::vector<int> result;
-  for (int i = 0; i < count; ++i) {
-    const std::int64_t axis = axes.n == 0 ? i : axes.v[i];
-    if (axis < -rank || axis >= rank) context.fail(fmt::format("axis {} is outside of rank {}", axis, rank));
-    result.push_back(static_cast<int>(axis < 0 ? axis + rank : axis));
-    if (std::count(result.begin(), result.end(), result.back()) > 1) {
-      context.fail(fmt::format("axis {} is given twice", result.back()));
-    }
-  }
-  return result;
-}
+// --- slice ---
 
 Shape sliced_shape(const OpContext& context, const SliceAttrs& attrs, const Shape& shape) {
   if (shape.size() > kMaxRank)
@@ -114,10 +88,7 @@ Shape sliced_shape(const OpContext& context, const SliceAttrs& attrs, const Shap
   if (attrs.steps.n != 0 && attrs.steps.n != attrs.starts.n) {
     context.fail(fmt::format("there are {} steps, expected {}", attrs.steps.n, attrs.starts.n));
   }
-  for (int i = 0; i < attrs.steps.n; ++i) {
-    if (attrs.steps.v[i] < 1)
-      context.fail(fmt::format("step {} is not supported, expected at least 1", attrs.steps.v[i]));
-  }
+  for (int i = 0; i < attrs.steps.n; ++i) context.require(attrs.steps.v[i] != 0, "a step is 0");
   SliceRange ranges[kMaxRank];
   slice_ranges(attrs, static_cast<int>(shape.size()), shape.data(), ranges);
   Shape out;
@@ -155,59 +126,7 @@ Attributes<S> slice_attributes() {
       .integers("steps", &S::steps, {});
 }
 
-void require_representable(const OpContext& context, double value) {
-  const auto within = [&](double low, double high) {
-    return value >= low && value <= high && value == std::trunc(value);
-  };
-  const DType type = context.in(0).dtype;
-  const bool good = type == DType::i32   ? within(-2147483648.0, 2147483647.0)
-                    : type == DType::i64 ? within(-0x1p53, 0x1p53)
-                    : type == DType::u8  ? within(0, 255)
-                                         : true;
-  if (!good) context.fail(fmt::format("value {} is not exact in {}", value, dtype_name(type)));
-}
-
-std::vector<TensorType> infer_pad(const OpContext& context) {
-  const auto& attrs = context.attrs<PadAttrs>();
-  const TensorType& x = context.in(0);
-  if (x.dtype == DType::f64 || x.dtype == DType::boolean) {
-    context.fail(fmt::format("x is {}, expected f32, i32, i64 or u8", dtype_name(x.dtype)));
-  }
-  require_representable(context, attrs.value);
-  if (attrs.pads.n % 2 != 0) {
-    context.fail(fmt::format("pads has {} entries, expected two for each axis", attrs.pads.n),
-                 "all pads before, then all pads after, as in ONNX");
-  }
-  const int count = attrs.pads.n / 2;
-  const std::vector<int> axes = listed_axes(context, attrs.axes, count, x.rank());
-  Shape shape = x.shape;
-  for (int i = 0; i < count; ++i) {
-    constexpr std::int64_t kMostPad = std::int64_t{1} << 40;  // keeps the sum far from overflow
-    const std::int64_t before = attrs.pads.v[i];
-    const std::int64_t after = attrs.pads.v[count + i];
-    if (before < 0 || after < 0 || before > kMostPad || after > kMostPad) {
-      context.fail(fmt::format("pads {} and {} of axis {} are not supported, expected 0 to {}", before, after,
-                               axes[static_cast<std::size_t>(i)], kMostPad),
-                   "use slice to cut elements off");
-    }
-    shape[static_cast<std::size_t>(axes[static_cast<std::size_t>(i)])] += before + after;
-  }
-  return {{x.dtype, shape}};
-}
-
-void gradient_pad(GradContext& g) {
-  const auto& attrs = g.attrs<PadAttrs>();
-  std::vector<std::int64_t> starts, ends, axes;
-  for (int i = 0; i < attrs.pads.n / 2; ++i) {
-    const std::int64_t axis = attrs.axes.n == 0 ? i : attrs.axes.v[i];
-    starts.push_back(attrs.pads.v[i]);
-    ends.push_back(attrs.pads.v[i] + g.in_type(0).dim(static_cast<int>(axis)));
-    axes.push_back(axis);
-  }
-  g.set(0, g.apply("slice", {g.dout()}, {{"starts", starts}, {"ends", ends}, {"axes", axes}}));
-}
-
-// --- concat ---
+// --- concat, split ---
 
 std::vector<TensorType> infer_concat(const OpContext& context) {
   const int axis = context.axis(context.attrs<ConcatAttrs>().axis);
@@ -240,52 +159,99 @@ void gradient_concat(GradContext& g) {
   }
 }
 
-// --- embedding ---
+// More parts would only be a mistake in a file.
+constexpr std::int64_t kMostParts = 4096;
 
-void require_ids(const OpContext& context, int input) {
-  const DType type = context.in(input).dtype;
-  if (type != DType::i32 && type != DType::i64) {
-    context.fail(fmt::format("the ids are {}, expected i32 or i64", dtype_name(type)));
+std::vector<std::int64_t> part_sizes(const OpContext& context, std::int64_t size) {
+  const auto& attrs = context.attrs<SplitAttrs>();
+  if (attrs.sizes.n == 0) {
+    const std::int64_t count = attrs.num_outputs;
+    if (count < 1 || count > kMostParts) {
+      context.fail(fmt::format("num_outputs is {}, expected 1 to {}", count, kMostParts), "or give sizes");
+    }
+    const std::int64_t part = (size + count - 1) / count;
+    std::vector<std::int64_t> sizes;
+    for (std::int64_t i = 0; i < count; ++i) sizes.push_back(std::clamp(size - i * part, std::int64_t{0}, part));
+    return sizes;
   }
+  if (attrs.num_outputs != 0 && attrs.num_outputs != attrs.sizes.n) {
+    context.fail(fmt::format("num_outputs is {}, but there are {} sizes", attrs.num_outputs, attrs.sizes.n));
+  }
+  std::int64_t rest = size;
+  for (int i = 0; i < attrs.sizes.n; ++i) {
+    if (attrs.sizes.v[i] < 0 || attrs.sizes.v[i] > rest) rest = -1;
+    if (rest >= 0) rest -= attrs.sizes.v[i];
+  }
+  if (rest != 0) {
+    context.fail(fmt::format("sizes {} do not add up to {}", to_string(to_shape(attrs.sizes)), size));
+  }
+  return to_shape(attrs.sizes);
 }
 
-Shape embedded_shape(const Shape& ids, std::int64_t width) {
-  Shape shape = ids;
-  shape.push_back(width);
-  return shape;
+std::vector<TensorType> infer_split(const OpContext& context) {
+  const int axis = context.axis(context.attrs<SplitAttrs>().axis);
+  std::vector<TensorType> parts;
+  for (const std::int64_t size : part_sizes(context, context.in(0).dim(axis))) {
+    parts.push_back(context.in(0));
+    parts.back().shape[static_cast<std::size_t>(axis)] = size;
+  }
+  return parts;
 }
 
-std::vector<TensorType> infer_embedding(const OpContext& context) {
-  require_f32(context, 0, "the table");
-  require_ids(context, 1);
-  const TensorType& table = context.in(0);
-  context.require(table.rank() == 2 && table.dim(0) > 0, "the table is not of shape (V, D) with V > 0");
-  return {{DType::f32, embedded_shape(context.in(1).shape, table.dim(1))}};
+void gradient_split(GradContext& g) {
+  const auto& attrs = g.attrs<SplitAttrs>();
+  const std::int64_t count = attrs.sizes.n == 0 ? attrs.num_outputs : attrs.sizes.n;
+  std::vector<ValueId> parts;
+  for (int i = 0; i < count; ++i) {
+    parts.push_back(g.dout(i) == kNoValue ? full_of(g, g.out_type(i), 0) : g.dout(i));
+  }
+  g.set(0, g.apply("concat", parts, {{"axis", attrs.axis}}));
 }
 
-std::vector<TensorType> infer_embedding_backward(const OpContext& context) {
-  require_f32(context, 0, "dy");
-  require_ids(context, 1);
-  const std::int64_t rows = context.attrs<EmbeddingBackwardAttrs>().rows;
-  if (rows < 1) context.fail(fmt::format("rows is {}, expected the number of rows of the table", rows));
-  const TensorType& dy = context.in(0);
-  context.require(dy.rank() > 0, "dy is a scalar, expected the ids' dimensions and the table's width");
-  require_type(context, 0, "dy", {DType::f32, embedded_shape(context.in(1).shape, dy.dim(-1))});
-  return {{DType::f32, {rows, dy.dim(-1)}}};
+// --- space_to_depth, depth_to_space ---
+
+// Images are (N, H, W, C), where ONNX has (N, C, H, W).
+std::int64_t block_of(const OpContext& context) {
+  const std::int64_t block = context.attrs<DepthAttrs>().blocksize;
+  if (context.in(0).rank() != 4)
+    context.fail(fmt::format("x has rank {}, expected (N, H, W, C)", context.in(0).rank()));
+  constexpr std::int64_t kMostBlock = 1 << 20;  // its square is far from overflow
+  if (block < 1 || block > kMostBlock)
+    context.fail(fmt::format("blocksize is {}, expected 1 to {}", block, kMostBlock));
+  return block;
 }
 
-// Reads only the rows that the ids name.
-Cost cost_embedding(const OpContext& context, std::span<const TensorType> out) {
-  return {.flops = 0, .bytes = static_cast<double>(context.in(1).bytes() + 2 * out[0].bytes())};
+std::vector<TensorType> infer_space_to_depth(const OpContext& context) {
+  const std::int64_t block = block_of(context);
+  const Shape& x = context.in(0).shape;
+  if (x[1] % block != 0 || x[2] % block != 0) {
+    context.fail(fmt::format("height {} and width {} are not multiples of blocksize {}", x[1], x[2], block));
+  }
+  return {{context.in(0).dtype, {x[0], x[1] / block, x[2] / block, x[3] * block * block}}};
 }
 
-Cost cost_embedding_backward(const OpContext& context, std::span<const TensorType>) {
-  return {.flops = static_cast<double>(context.in(0).elements())};
+std::vector<TensorType> infer_depth_to_space(const OpContext& context) {
+  const std::int64_t block = block_of(context);
+  const Shape& x = context.in(0).shape;
+  if (x[3] % (block * block) != 0) {
+    context.fail(fmt::format("{} channels are not a multiple of blocksize squared, {}", x[3], block * block));
+  }
+  return {{context.in(0).dtype, {x[0], x[1] * block, x[2] * block, x[3] / (block * block)}}};
 }
 
-void gradient_embedding(GradContext& g) {
-  if (g.needs(0)) g.set(0, g.apply("embedding_backward", {g.dout(), g.in(1)}, {{"rows", g.in_type(0).dim(0)}}));
+void gradient_space_to_depth(GradContext& g) { g.set(0, g.apply("depth_to_space", {g.dout()}, g.attrs_list())); }
+void gradient_depth_to_space(GradContext& g) { g.set(0, g.apply("space_to_depth", {g.dout()}, g.attrs_list())); }
+
+// --- trilu ---
+
+std::vector<TensorType> infer_trilu(const OpContext& context) {
+  if (context.in(0).rank() < 2) {
+    context.fail(fmt::format("x has rank {}, expected 2 or more: matrices", context.in(0).rank()));
+  }
+  return {context.in(0)};
 }
+
+void gradient_trilu(GradContext& g) { g.set(0, g.apply("trilu", {g.dout()}, g.attrs_list())); }
 
 // --- expand, full ---
 
@@ -306,7 +272,19 @@ std::vector<TensorType> infer_expand(const OpContext& context) {
 void gradient_expand(GradContext& g) { g.set(0, sum_to(g, g.dout(), g.in_type(0))); }
 
 std::vector<TensorType> infer_full(const OpContext& context) {
-  return {{DType::f32, size_list(context, context.attrs<FullAttrs>().shape)}};
+  const auto& attrs = context.attrs<FullAttrs>();
+  require_representable(context, attrs.value, attrs.dtype);
+  return {{attrs.dtype, size_list(context, attrs.shape)}};
+}
+
+OpDef depth_op(std::string name, decltype(OpDef::infer) infer, void (*gradient)(GradContext&)) {
+  return {.name = std::move(name),
+          .attrs = Attributes<DepthAttrs>()
+                       .integer("blocksize", &DepthAttrs::blocksize, 1)
+                       .choice("mode", &DepthAttrs::mode, {"DCR", "CRD"}),
+          .infer = infer,
+          .gradient = gradient,
+          .cost = moves_only};
 }
 
 }  // namespace
@@ -340,26 +318,22 @@ std::vector<OpDef> shape_ops() {
        .infer = infer_concat,
        .gradient = gradient_concat,
        .cost = moves_only},
-      {.name = "pad",
-       .attrs = Attributes<PadAttrs>()
-                    .integers("pads", &PadAttrs::pads, {}, true)
-                    .integers("axes", &PadAttrs::axes, {})
-                    .number("value", &PadAttrs::value, 0.0),
-       .infer = infer_pad,
-       .gradient = gradient_pad,
+      {.name = "split",
+       .attrs = Attributes<SplitAttrs>()
+                    .integer("axis", &SplitAttrs::axis, 0)
+                    .integers("sizes", &SplitAttrs::sizes, {})
+                    .integer("num_outputs", &SplitAttrs::num_outputs, 0),
+       .infer = infer_split,
+       .gradient = gradient_split,
        .cost = moves_only},
-      {.name = "embedding",
-       .min_inputs = 2,
-       .max_inputs = 2,
-       .infer = infer_embedding,
-       .gradient = gradient_embedding,
-       .cost = cost_embedding},
-      {.name = "embedding_backward",
-       .min_inputs = 2,
-       .max_inputs = 2,
-       .attrs = Attributes<EmbeddingBackwardAttrs>().integer("rows", &EmbeddingBackwardAttrs::rows, 0),
-       .infer = infer_embedding_backward,
-       .cost = cost_embedding_backward},
+      depth_op("space_to_depth", infer_space_to_depth, gradient_space_to_depth),
+      depth_op("depth_to_space", infer_depth_to_space, gradient_depth_to_space),
+      {.name = "trilu",
+       .attrs = Attributes<TriluAttrs>().flag("upper", &TriluAttrs::upper, true).integer("k", &TriluAttrs::k, 0),
+       .infer = infer_trilu,
+       .gradient = gradient_trilu,
+       .cost = moves_only,
+       .in_place = {{0, 0}}},
       {.name = "expand",
        .attrs = Attributes<ExpandAttrs>().integers("shape", &ExpandAttrs::shape, {}, true),
        .infer = infer_expand,
@@ -370,7 +344,8 @@ std::vector<OpDef> shape_ops() {
        .max_inputs = 0,
        .attrs = Attributes<FullAttrs>()
                     .integers("shape", &FullAttrs::shape, {}, true)
-                    .number("value", &FullAttrs::value, 0.0),
+                    .number("value", &FullAttrs::value, 0.0)
+                    .choice("dtype", &FullAttrs::dtype, dtype_choices()),
        .infer = infer_full,
        .cost = moves_only},
   };

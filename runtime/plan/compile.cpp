@@ -236,6 +236,7 @@ class Compiler {
     step.flops = cost.flops;
     step.bytes = cost.bytes < 0 ? bytes : cost.bytes;
     step.matrix = cost.matrix;
+    if (!in.empty()) step.dtype = in[0].dtype;
   }
 
   // Lifetimes were counted in nodes; aliases are no steps.

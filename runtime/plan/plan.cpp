@@ -50,7 +50,7 @@ double Plan::bytes() const {
 }
 
 double Plan::seconds(const PlannedStep& step, const Ceilings& c) {
-  const double rate = step.matrix ? c.matrix_flops : c.vector_flops;
+  const double rate = step.matrix ? c.matrix_rate(step.dtype) : c.vector_flops;
   const double bandwidth = step.bytes <= static_cast<double>(c.cache_size) ? c.cache_bytes : c.memory_bytes;
   return c.launch_seconds + std::max(step.flops / rate, step.bytes / bandwidth);
 }

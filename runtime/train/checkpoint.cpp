@@ -20,7 +20,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;  // 1 knew images and labels alone
 constexpr std::size_t kLargestState = 16 << 20;
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
@@ -65,11 +65,16 @@ json to_json(const TrainState& s) {
           {"data_digest", s.data_digest},
           {"best", s.best ? json(*s.best) : json(nullptr)},
           {"best_step", s.best_step},
+          {"to_beat", s.to_beat ? json(*s.to_beat) : json(nullptr)},
+          {"stale", s.stale},
           {"seconds", s.seconds},
           {"metrics_bytes", s.metrics_bytes},
           {"model", s.task.model},
-          {"sample_shape", s.task.sample_shape},
-          {"normalization", s.normalization}};
+          {"inputs", s.task.input.fields},
+          {"category_sizes", s.task.input.category_sizes},
+          {"outputs", s.task.input.outputs},
+          {"data_target", s.task.target},
+          {"preparation", {{"kind", s.preparation.kind}, {"values", s.preparation.values}}}};
 }
 
 TrainState from_json(const json& j) {
@@ -85,12 +90,18 @@ TrainState from_json(const json& j) {
   j.at("data_digest").get_to(s.data_digest);
   if (!j.at("best").is_null()) s.best = j.at("best").get<double>();
   j.at("best_step").get_to(s.best_step);
+  if (!j.at("to_beat").is_null()) s.to_beat = j.at("to_beat").get<double>();
+  j.at("stale").get_to(s.stale);
   j.at("seconds").get_to(s.seconds);
   j.at("metrics_bytes").get_to(s.metrics_bytes);
   j.at("model").get_to(s.task.model);
-  j.at("sample_shape").get_to(s.task.sample_shape);
+  j.at("inputs").get_to(s.task.input.fields);
+  j.at("category_sizes").get_to(s.task.input.category_sizes);
+  j.at("outputs").get_to(s.task.input.outputs);
+  j.at("data_target").get_to(s.task.target);
   s.task.seed = s.seed;
-  j.at("normalization").get_to(s.normalization);
+  j.at("preparation").at("kind").get_to(s.preparation.kind);
+  s.preparation.values = j.at("preparation").at("values");
   return s;
 }
 
@@ -127,7 +138,8 @@ json read_verified(const fs::path& directory) {
   if (!j.is_object()) damaged(path, "is not a JSON object: truncated or damaged");
   if (j.value("format", json(0)) != json(kFormat)) {
     damaged(path,
-            fmt::format("has format {}, this program reads format {}", j.value("format", json(0)).dump(), kFormat));
+            fmt::format("has format {}, this program reads format {}: it was written by another version of trivet",
+                        j.value("format", json(0)).dump(), kFormat));
   }
   if (j.value("sha256", json()) != json(digest_of(j))) damaged(path, "does not match its own SHA-256: damaged");
   for (const char* name : {kModelFile, kOptimizerFile}) {

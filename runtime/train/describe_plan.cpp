@@ -35,6 +35,7 @@ std::string memory_table(const MemoryReport& memory) {
   row("arena", memory.arena_total);
   row("data set", memory.data_set);
   row("batches prepared ahead", memory.loader);
+  row("predictions being measured", memory.evaluation);
   row("program and libraries, at most", memory.program);
   row("total, at most", memory.total());
   return table.str();

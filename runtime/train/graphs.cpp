@@ -2,24 +2,14 @@
 
 #include <fmt/format.h>
 
-#include "trivet/models/build.h"
+#include "runtime/train/updates.h"
+#include "trivet/base/error.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/gradients.h"
 #include "trivet/passes/passes.h"
 
 namespace trivet {
 namespace {
-
-ValueId input_once(Graph& graph, const std::string& name, TensorType type) {
-  if (const auto known = graph.find(name)) return *known;
-  return graph.input(name, std::move(type));
-}
-
-TensorType batch_type(const ModelTask& task, std::int64_t samples) {
-  Shape shape = task.sample_shape;
-  shape.insert(shape.begin(), samples);
-  return {DType::f32, shape};
-}
 
 ValueId total(Graph& graph, ValueId v, const std::string& name) {
   return apply(graph, "reduce_sum", {v}, {{"keepdims", false}}, name);
@@ -39,86 +29,68 @@ std::vector<ValueId> trainable(const Graph& graph) {
   return result;
 }
 
-// The model with its input x, rewritten for speed. `logits` is the value to go on from.
-Graph forward_graph(const std::string& name, const ModelTask& task, std::int64_t samples, bool training,
-                    ValueId& logits) {
+ValueId build(Graph& graph, const ModelTask& task, std::int64_t samples, bool training) {
+  std::vector<ValueId> values;
+  for (const Field& field : task.input.fields) values.push_back(graph.input(field.name, field.batch(samples)));
+  return build_model(graph, task.model, task.input, values, training, task.seed);
+}
+
+// A model and its output: logits, numbers or a reconstruction.
+struct Forward {
+  Graph graph;
+  ValueId out;
+};
+
+// The model with its inputs, rewritten for speed.
+Forward forward_graph(const std::string& name, const ModelTask& task, std::int64_t samples, bool training) {
   Graph model(name);
-  const ValueId x = model.input("x", batch_type(task, samples));
-  model.set_output("logits", build_model(model, task.model, x, training, task.seed));
-  Graph graph = pool_before_relu(model);
-  logits = graph.remove_output("logits");
-  return graph;
+  model.set_output("out", build(model, task, samples, training));
+  Forward forward{pool_before_relu(task.model.precision == "bf16" ? to_bf16(model) : model), kNoValue};
+  forward.out = forward.graph.remove_output("out");
+  return forward;
+}
+
+// The loss of each sample (B), a mean over its elements.
+ValueId number_losses(Graph& graph, const std::string& kind, ValueId predicted, ValueId truth) {
+  const auto loss = [&](const char* op) { return apply(graph, op, {predicted, truth}, {}, "loss"); };
+  if (kind.empty() || kind == "mse") return loss("mean_squared_error");
+  if (kind == "l1") return loss("l1_loss");
+  if (kind == "huber") return loss("huber_loss");
+  throw Error(ErrorCode::graph, fmt::format("there is no loss '{}'", kind), "one of mse, l1, huber");
+}
+
+// Adds the target, the counts of labels and the loss of each sample (B), whose sum is an output.
+ValueId add_losses(Graph& graph, ValueId out, const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
+  ValueId loss = kNoValue;
+  if (task.goal() == Goal::label) {
+    const ValueId y = graph.input("y", {DType::i32, {samples}});
+    add_counts(graph, out, y, config.top_k);
+    loss = apply(graph, "cross_entropy", {out, y}, {}, "loss");
+  } else if (task.goal() == Goal::number) {
+    loss = number_losses(graph, config.loss, out, graph.input("y", {DType::f32, {samples, task.input.outputs}}));
+  } else {
+    const ValueId x = *graph.find(task.input.fields.at(0).name);
+    loss = number_losses(graph, config.loss, out, x);
+  }
+  graph.set_output("loss", total(graph, loss, "loss_sum"));
+  return loss;
 }
 
 // Forward and backward; gradients of the mean loss of the whole optimizer step.
 Graph gradient_graph(const std::string& name, const ModelTask& task, const TrainConfig& config, std::int64_t samples,
                      std::vector<ValueId>& grads) {
-  ValueId logits = kNoValue;
-  Graph graph = forward_graph(name, task, samples, true, logits);
-  const ValueId y = graph.input("y", {DType::i32, {samples}});
-  const ValueId inv_count = graph.input("inv_count", {DType::f32, {}});
-  add_counts(graph, logits, y, config.top_k);
-  const ValueId loss = apply(graph, "cross_entropy", {logits, y}, {}, "loss");
-  graph.set_output("loss", total(graph, loss, "loss_sum"));
-  const ValueId seed =
-      apply(graph, "expand", {inv_count}, {{"shape", std::vector<std::int64_t>{samples}}}, "loss_gradient");
+  Forward forward = forward_graph(name, task, samples, true);
+  Graph& graph = forward.graph;
+  const ValueId loss = add_losses(graph, forward.out, task, config, samples);
+  ValueId seed = kNoValue;
+  if (task.weighted) {
+    seed = graph.input("weight", {DType::f32, {samples}});
+  } else {
+    const ValueId inv_count = graph.input("inv_count", {DType::f32, {}});
+    seed = apply(graph, "expand", {inv_count}, {{"shape", std::vector<std::int64_t>{samples}}}, "loss_gradient");
+  }
   grads = gradients(graph, loss, seed, trainable(graph));
-  return graph;
-}
-
-// Biases and the scales of norms are vectors; decaying them only harms.
-double weight_decay(const Graph& graph, ValueId parameter, const OptimizerConfig& config) {
-  return graph.type(parameter).rank() > 1 ? config.weight_decay : 0.0;
-}
-
-ValueId optimizer_state(Graph& graph, ValueId parameter, const std::string& what) {
-  const std::string name = fmt::format("{}/{}", what, graph.value(parameter).name);
-  const TensorType type = graph.type(parameter);
-  return graph.state(name, type, MemoryClass::optimizer);
-}
-
-void add_sgd(Graph& graph, const OptimizerConfig& config, ValueId parameter, ValueId gradient, ValueId lr,
-             ValueId scale) {
-  const ValueId buffer = optimizer_state(graph, parameter, "momentum");
-  const auto out = apply_all(graph, "sgd_step", {parameter, gradient, buffer, lr, scale},
-                             {{"momentum", config.momentum}, {"weight_decay", weight_decay(graph, parameter, config)}},
-                             "update." + graph.value(parameter).name);
-  graph.set_update(parameter, out[0]);
-  graph.set_update(buffer, out[1]);
-}
-
-void add_adamw(Graph& graph, const OptimizerConfig& config, ValueId parameter, ValueId gradient, ValueId lr,
-               ValueId scale) {
-  const ValueId m = optimizer_state(graph, parameter, "m");
-  const ValueId v = optimizer_state(graph, parameter, "v");
-  const ValueId step = input_once(graph, "step", {DType::i64, {}});
-  const auto out = apply_all(graph, "adamw_step", {parameter, gradient, m, v, lr, step, scale},
-                             {{"beta1", config.beta1},
-                              {"beta2", config.beta2},
-                              {"epsilon", config.epsilon},
-                              {"weight_decay", weight_decay(graph, parameter, config)}},
-                             "update." + graph.value(parameter).name);
-  graph.set_update(parameter, out[0]);
-  graph.set_update(m, out[1]);
-  graph.set_update(v, out[2]);
-}
-
-void add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
-                 const std::vector<ValueId>& gradients) {
-  const ValueId lr = graph.input("lr", {DType::f32, {}});
-  ValueId scale = kNoValue;
-  if (config.clip_norm > 0) {
-    std::vector<ValueId> norms;
-    for (const ValueId g : gradients)
-      norms.push_back(apply(graph, "squared_norm", {g}, {}, "norm." + graph.value(g).name));
-    const auto out = apply_all(graph, "clip_scale", norms, {{"max_norm", config.clip_norm}}, "clip");
-    scale = out[0];
-    graph.set_output("grad_norm", out[1]);
-  }
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    (config.optimizer.name == "sgd" ? add_sgd : add_adamw)(graph, config.optimizer, parameters[i], gradients[i], lr,
-                                                           scale);
-  }
+  return std::move(forward.graph);
 }
 
 ValueId accumulator(Graph& graph, ValueId parameter) {
@@ -127,12 +99,52 @@ ValueId accumulator(Graph& graph, ValueId parameter) {
   return graph.state(name, type, MemoryClass::gradients);
 }
 
+void add_prediction(Graph& graph, ValueId out, const ModelTask& task) {
+  if (task.goal() == Goal::label) out = apply(graph, "softmax", {out}, {}, "prediction");
+  graph.set_output("prediction", out);
+}
+
 }  // namespace
+
+const char* goal_name(Goal goal) {
+  switch (goal) {
+    case Goal::label:
+      return "label";
+    case Goal::number:
+      return "number";
+    case Goal::reconstruction:
+      return "reconstruction";
+  }
+  return "label";
+}
+
+Goal ModelTask::goal() const {
+  if (reconstructs(model)) return Goal::reconstruction;
+  return target.kind == TargetKind::number ? Goal::number : Goal::label;
+}
+
+ModelTask label_task(ModelConfig model, Shape sample_shape, std::uint64_t seed) {
+  ModelTask task;
+  task.model = std::move(model);
+  task.input.fields = {{"x", DType::f32, std::move(sample_shape)}};
+  task.input.category_sizes = {{}};
+  task.input.outputs = task.model.classes;
+  task.target.kind = TargetKind::label;
+  task.target.classes = task.model.classes;
+  for (std::int64_t i = 0; i < task.target.classes; ++i) task.target.class_names.push_back(std::to_string(i));
+  task.seed = seed;
+  return task;
+}
+
+std::int64_t prediction_elements(const ModelTask& task) {
+  return task.goal() == Goal::reconstruction ? element_count(task.input.fields.at(0).shape) : task.input.outputs;
+}
 
 Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
   std::vector<ValueId> grads;
   Graph graph = gradient_graph(fmt::format("{}.step{}", task.model.name, samples), task, config, samples, grads);
   add_updates(graph, config, trainable(graph), grads);
+  if (config.average) add_averages(graph, *config.average);
   return graph;
 }
 
@@ -148,9 +160,9 @@ Graph accumulate_graph(const ModelTask& task, const TrainConfig& config, std::in
 }
 
 Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
-  // The parameters' names and types come from the model itself, built for one sample and left unused.
+  // The states' names and types come from the model itself, built for one sample and left unused.
   Graph model("model");
-  build_model(model, task.model, model.input("x", batch_type(task, 1)), true, task.seed);
+  build(model, task, 1, true);
   Graph graph(task.model.name + ".apply");
   std::vector<ValueId> parameters, sums;
   for (const ValueId v : trainable(model)) {
@@ -160,23 +172,28 @@ Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
   add_updates(graph, config, parameters, sums);
   for (const ValueId sum : sums)
     graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
+  if (!config.average) return graph;
+  for (const ValueId v : model.states()) {  // running statistics, which the passes before have updated
+    const Value& value = model.value(v);
+    if (value.memory == MemoryClass::parameters && !value.trainable) {
+      graph.state(value.name, value.type, value.memory, value.init);
+    }
+  }
+  add_averages(graph, *config.average);
   return graph;
 }
 
-Graph evaluate_graph(const ModelTask& task, std::int64_t top_k, std::int64_t samples) {
-  ValueId logits = kNoValue;
-  Graph graph = forward_graph(fmt::format("{}.evaluate{}", task.model.name, samples), task, samples, false, logits);
-  const ValueId y = graph.input("y", {DType::i32, {samples}});
-  add_counts(graph, logits, y, top_k);
-  graph.set_output("loss", total(graph, apply(graph, "cross_entropy", {logits, y}, {}, "loss"), "loss_sum"));
-  return graph;
+Graph evaluate_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
+  Forward forward = forward_graph(fmt::format("{}.evaluate{}", task.model.name, samples), task, samples, false);
+  add_prediction(forward.graph, forward.out, task);
+  add_losses(forward.graph, forward.out, task, config, samples);
+  return std::move(forward.graph);
 }
 
 Graph predict_graph(const ModelTask& task, std::int64_t samples) {
-  ValueId logits = kNoValue;
-  Graph graph = forward_graph(fmt::format("{}.predict{}", task.model.name, samples), task, samples, false, logits);
-  graph.set_output("probabilities", apply(graph, "softmax", {logits}, {}, "probabilities"));
-  return graph;
+  Forward forward = forward_graph(fmt::format("{}.predict{}", task.model.name, samples), task, samples, false);
+  add_prediction(forward.graph, forward.out, task);
+  return std::move(forward.graph);
 }
 
 }  // namespace trivet

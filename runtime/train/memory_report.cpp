@@ -25,7 +25,7 @@ std::size_t resident_bytes() { return status_bytes("VmRSS:"); }
 std::size_t peak_resident_bytes() { return status_bytes("VmHWM:"); }
 
 MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, std::size_t data_set,
-                           std::size_t loader) {
+                           std::size_t loader, std::size_t evaluation) {
   MemoryReport report;
   report.arena = states.bytes_by_class();
   const Plan* largest = plans.front().get();
@@ -38,6 +38,7 @@ MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>
   report.arena_total = Arena::planned_bytes(states, plans);
   report.data_set = data_set;
   report.loader = loader;
+  report.evaluation = evaluation;
   // The data set may be resident already; the arena is not.
   const std::size_t resident = resident_bytes();
   report.program = (resident > data_set ? resident - data_set : resident) + kProgramAllowance;

@@ -4,11 +4,16 @@
 
 #include <set>
 
+#include "runtime/train/memory_budget.h"
 #include "trivet/exec/evaluate.h"
 #include "trivet/passes/passes.h"
 
 namespace trivet {
 namespace {
+
+Graph optimized(const Graph& graph) {
+  return optimize(graph, [](const Graph& piece) { return evaluate(piece, {}, kernels::cpu::best_isa()); });
+}
 
 std::set<std::int64_t> distinct(const std::vector<std::int64_t>& values) { return {values.begin(), values.end()}; }
 
@@ -44,30 +49,32 @@ const std::pair<const std::int64_t, PlanPtr>& TrainPlans::main_entry() const {
 }
 
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device) {
-  const Evaluate evaluator = [](const Graph& piece) { return evaluate(piece, {}, kernels::cpu::best_isa()); };
-  const Graph optimized = optimize(graph, evaluator);
-  states.add(optimized);
-  return compile(optimized, states, device);
+  const Graph rewritten = optimized(graph);
+  states.add(rewritten);
+  return compile(rewritten, states, device);
 }
 
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
-                         const Device& device) {
+                         const Device& device, std::size_t transient_budget) {
   TrainPlans plans;
   const bool accumulates = config.micro_batch > 0 && config.micro_batch < config.batch;
   for (const std::int64_t size : training_pieces(config, counts.train)) {
-    const Graph graph = accumulates ? accumulate_graph(task, config, size) : step_graph(task, config, size);
-    (accumulates ? plans.accumulate : plans.step)[size] = compile_graph(graph, plans.states, device);
+    const Graph graph = optimized(accumulates ? accumulate_graph(task, config, size) : step_graph(task, config, size));
+    plans.states.add(graph);
+    const FittedGraph fitted = fit_memory(graph, plans.states, device, transient_budget);
+    (accumulates ? plans.accumulate : plans.step)[size] = compile(fitted.graph, plans.states, device);
+    plans.graph_hash = graph.hash();
+    plans.recomputed = fitted.dropped;
   }
   if (accumulates) plans.apply = compile_graph(apply_graph(task, config), plans.states, device);
   const std::int64_t batch = accumulates ? config.micro_batch : config.batch;
   for (const std::int64_t samples : {counts.validation, counts.test}) {
     for (const std::int64_t size : distinct(pieces(samples, batch))) {
       if (!plans.evaluate.contains(size)) {
-        plans.evaluate[size] = compile_graph(evaluate_graph(task, config.top_k, size), plans.states, device);
+        plans.evaluate[size] = compile_graph(evaluate_graph(task, config, size), plans.states, device);
       }
     }
   }
-  plans.graph_hash = plans.main().graph_hash;
   return plans;
 }
 

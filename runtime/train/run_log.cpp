@@ -12,11 +12,13 @@
 
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
+#include "trivet/formats/tensorboard.h"
 
 namespace trivet {
 
 struct RunLog::Impl {
-  Impl(const fs::path& directory, LogSink& o) : observer(o), metrics_path(directory / "metrics.jsonl") {
+  Impl(const fs::path& directory, LogSink& o)
+      : observer(o), metrics_path(directory / "metrics.jsonl"), tensorboard(directory) {
     try {
       auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>((directory / "log.txt").string());
       logger = std::make_unique<spdlog::logger>("run", sink);
@@ -43,6 +45,7 @@ struct RunLog::Impl {
   std::unique_ptr<spdlog::logger> logger;
   fs::path metrics_path;
   int fd = -1;
+  TensorBoardWriter tensorboard;
 };
 
 RunLog::RunLog(const std::filesystem::path& directory, LogSink& observer)
@@ -70,6 +73,7 @@ void RunLog::metrics(const nlohmann::json& record) {
     if (n < 0) impl_->fail("write");
     rest.remove_prefix(static_cast<std::size_t>(n));
   }
+  impl_->tensorboard.add(record);
 }
 
 std::uint64_t RunLog::sync_metrics() {

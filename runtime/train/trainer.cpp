@@ -4,10 +4,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/train/updates.h"
 #include "trivet/base/clock.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/text.h"
+#include "trivet/train/evaluation.h"
 #include "trivet/train/schedule.h"
 
 namespace trivet {
@@ -23,12 +25,14 @@ struct Pass {
   Session session;
   bool wants_sample;
   bool wants_step;
+  bool has_counts;
   bool has_top_k;
 
   Pass(std::shared_ptr<Arena> arena, const PlanPtr& plan)
       : session(std::move(arena), plan),
         wants_sample(plan->inputs.contains("sample")),
         wants_step(plan->inputs.contains("step")),
+        has_counts(plan->outputs.contains("correct")),
         has_top_k(plan->outputs.contains("top_k")) {}
 
   template <class T>
@@ -41,7 +45,7 @@ struct Pass {
   }
   void add_sums(MetricSums& sums, std::int64_t samples) {
     sums.loss += static_cast<double>(session.scalar("loss"));
-    sums.correct += static_cast<double>(session.scalar("correct"));
+    if (has_counts) sums.correct += static_cast<double>(session.scalar("correct"));
     if (has_top_k) sums.top_k += static_cast<double>(session.scalar("top_k"));
     sums.samples += samples;
   }
@@ -55,16 +59,8 @@ Passes make_passes(const std::shared_ptr<Arena>& arena, const std::map<std::int6
   return passes;
 }
 
-json metrics_json(const Metrics& m, std::int64_t top_k) {
-  json j = {{"loss", m.loss}, {"accuracy", m.accuracy}, {"samples", m.samples}};
-  if (top_k > 1) j[fmt::format("top_{}", top_k)] = m.top_k;
-  return j;
-}
-
-std::string metrics_text(const char* what, const Metrics& m, std::int64_t top_k) {
-  std::string text = fmt::format("{} loss {:.4f}, accuracy {:.2f} %", what, m.loss, 100 * m.accuracy);
-  if (top_k > 1) text += fmt::format(", top-{} {:.2f} %", top_k, 100 * m.top_k);
-  return text;
+bool averaged(const StateLayout::Slot& slot) {
+  return slot.value.memory == MemoryClass::parameters && slot.value.type.dtype == DType::f32;
 }
 
 std::vector<std::int64_t> all_indices(std::int64_t n) {
@@ -76,14 +72,17 @@ std::vector<std::int64_t> all_indices(std::int64_t n) {
 }  // namespace
 
 struct Trainer::Impl {
-  Impl(TrainJob j, std::shared_ptr<const Device> d, fs::path dir, RunLog& l)
+  Impl(TrainJob j, TrainData read, std::shared_ptr<const Device> d, fs::path dir, RunLog& l)
       : job(std::move(j)),
         device(std::move(d)),
         directory(std::move(dir)),
         log(l),
-        data(TrainData::load(job)),
+        data(std::move(read)),
         plan(plan_job(job, data, *device)),
+        goal(plan.task.goal()),
+        weights(class_weights(data, job.data)),
         folder(directory / "checkpoints") {
+    job.train = plan.train;
     batches = batch_count(data.counts().train, job.train.batch);
     total_steps = batches * job.train.epochs;
     log_every = std::max<std::int64_t>(1, batches / 50);
@@ -95,6 +94,8 @@ struct Trainer::Impl {
   RunLog& log;
   TrainData data;
   TrainPlan plan;
+  Goal goal;
+  std::vector<double> weights;  // of each class; empty: samples count alike
   CheckpointFolder folder;
   std::int64_t batches = 0;  // of an epoch
   std::int64_t total_steps = 0;
@@ -103,6 +104,8 @@ struct Trainer::Impl {
   std::shared_ptr<Arena> arena;
   Passes step_passes, accumulate_passes, evaluate_passes;
   std::unique_ptr<Pass> apply_pass;
+  std::vector<float> sample_weights;  // of a batch
+  std::vector<float> prediction;      // of a batch
   TrainState state;
   double began = 0;        // when this attempt began, less the seconds of those before
   double progress_at = 0;  // when progress was last told
@@ -114,9 +117,16 @@ struct Trainer::Impl {
   bool train_epoch(Loader& loader, const std::atomic<bool>& stop);
   void optimizer_step(const Batch& batch);
   void feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count);
+  void weigh(const Batch& batch);
   void after_step(double loss, double lr, std::optional<double> grad_norm);
-  std::optional<MetricSums> evaluate(const ImageData& images, std::vector<std::int64_t> order,
-                                     const std::atomic<bool>* stop);
+  std::optional<Metrics> evaluate(const Dataset& samples, std::vector<std::int64_t> order, Evaluation* evaluation,
+                                  const std::atomic<bool>* stop);
+  std::optional<Metrics> validate(const std::atomic<bool>& stop);
+  Metrics measure(const Dataset& samples, std::vector<std::int64_t> order, const char* split, json& report);
+  bool note_best(const Metrics& validation);
+  bool stopped_early() const { return job.train.early_stop && state.stale >= job.train.early_stop->patience; }
+  void start_averages();
+  void swap_averages();
   void finish_epoch(const std::optional<Metrics>& validation, double seconds);
   void require_finite() const;
   void save();
@@ -142,8 +152,9 @@ void Trainer::Impl::start_fresh() {
   state.target = device->description();
   state.data_digest = data.digest();
   state.task = plan.task;
-  state.normalization = data.normalization;
+  state.preparation = data.preparation;
   arena->initialize(job.seed);
+  start_averages();
   log.cut_metrics(0);
 }
 
@@ -177,16 +188,55 @@ void Trainer::Impl::resume_from_newest() {
   }
   arena->initialize(job.seed);  // accumulated gradients start at zero
   folder.load_tensors(state.step, *arena, true);
+  swap_averages();
   log.cut_metrics(state.metrics_bytes);
   log.line(fmt::format("going on from checkpoint {}: epoch {}, batch {}", state.step, state.epoch + 1, state.batch));
 }
 
+// At train.average.start_step the averages are the parameters themselves.
+void Trainer::Impl::start_averages() {
+  if (!job.train.average || state.step != job.train.average->start_step) return;
+  for (const StateLayout::Slot& slot : arena->states().slots()) {
+    if (!averaged(slot)) continue;
+    arena->set_state(average_name(slot.value.name), arena->get_state(slot.value.name));
+  }
+}
+
+// From that step on checkpoints and evaluation have the averages under the parameters' names, and the parameters under
+// those of the averages. Twice is as before.
+void Trainer::Impl::swap_averages() {
+  if (!job.train.average || state.step < job.train.average->start_step) return;
+  for (const StateLayout::Slot& slot : arena->states().slots()) {
+    if (!averaged(slot)) continue;
+    const std::string average = average_name(slot.value.name);
+    const Tensor parameter = arena->get_state(slot.value.name);
+    arena->set_state(slot.value.name, arena->get_state(average));
+    arena->set_state(average, parameter);
+  }
+}
+
+// Each sample's share of the gradient: the weight of its class by the sum over the batch.
+void Trainer::Impl::weigh(const Batch& batch) {
+  if (weights.empty()) return;
+  double sum = 0;
+  for (const std::int32_t label : batch.targets<std::int32_t>()) sum += weights[static_cast<std::size_t>(label)];
+  sample_weights.clear();
+  for (const std::int32_t label : batch.targets<std::int32_t>()) {
+    sample_weights.push_back(static_cast<float>(weights[static_cast<std::size_t>(label)] / sum));
+  }
+}
+
+// `count` samples of a batch, from `first` on.
 void Trainer::Impl::feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count) {
   const auto begin = static_cast<std::size_t>(first);
   const auto n = static_cast<std::size_t>(count);
-  const std::size_t elements = data.train.sample_elements();
-  pass.set("x", batch.x.subspan(begin * elements, n * elements));
-  pass.set("y", batch.y.subspan(begin, n));
+  const auto all = static_cast<std::size_t>(batch.count);
+  const std::vector<Field>& fields = plan.task.input.fields;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    const std::size_t bytes = batch.inputs[i].size() / all;
+    pass.set(fields[i].name, batch.inputs[i].subspan(begin * bytes, n * bytes));
+  }
+  if (!batch.y.empty()) pass.set("y", batch.y.subspan(begin * (batch.y.size() / all), n * (batch.y.size() / all)));
   if (pass.wants_sample) pass.set("sample", batch.sample.subspan(begin, n));
 }
 
@@ -197,6 +247,12 @@ void Trainer::Impl::optimizer_step(const Batch& batch) {
   const auto set_step = [&](Pass& pass) {
     if (pass.wants_step) pass.set_scalar("step", number);
   };
+  const auto set_shares = [&](Pass& pass, std::int64_t first, std::int64_t count) {
+    if (weights.empty()) return pass.set_scalar("inv_count", inv_count);
+    pass.set("weight", std::span<const float>(sample_weights)
+                           .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
+  };
+  weigh(batch);
   MetricSums sums;
   Pass* updater = apply_pass.get();
   if (updater) {
@@ -204,7 +260,7 @@ void Trainer::Impl::optimizer_step(const Batch& batch) {
     for (const std::int64_t count : pieces(batch.count, job.train.micro_batch)) {
       Pass& pass = *accumulate_passes.at(count);
       feed(pass, batch, first, count);
-      pass.set_scalar("inv_count", inv_count);
+      set_shares(pass, first, count);
       set_step(pass);
       pass.session.run();
       pass.add_sums(sums, count);
@@ -213,7 +269,7 @@ void Trainer::Impl::optimizer_step(const Batch& batch) {
   } else {
     updater = step_passes.at(batch.count).get();
     feed(*updater, batch, 0, batch.count);
-    updater->set_scalar("inv_count", inv_count);
+    set_shares(*updater, 0, batch.count);
   }
   updater->set_scalar("lr", static_cast<float>(lr));
   set_step(*updater);
@@ -226,6 +282,7 @@ void Trainer::Impl::optimizer_step(const Batch& batch) {
   state.sums.samples += sums.samples;
   ++state.step;
   ++state.batch;
+  start_averages();
   std::optional<double> grad_norm;
   if (job.train.clip_norm > 0) grad_norm = static_cast<double>(updater->session.scalar("grad_norm"));
   after_step(sums.loss / static_cast<double>(batch.count), lr, grad_norm);
@@ -254,14 +311,14 @@ bool Trainer::Impl::interrupted(const std::atomic<bool>& stop) {
 
 // False if it was stopped.
 bool Trainer::Impl::train_epoch(Loader& loader, const std::atomic<bool>& stop) {
-  loader.start(shuffled(data.split.train, job.seed, state.epoch), state.epoch, state.batch);
+  loader.start(epoch_order(data, job.data, job.seed, state.epoch), state.epoch, state.batch);
   const double phase_began = steady_seconds();
   const std::int64_t samples_before = state.sums.samples;
   Batch batch;
   while (loader.next(batch)) {
     optimizer_step(batch);
     tell("train", state.batch, batches, state.sums.samples, data.counts().train, phase_began, samples_before,
-         mean(state.sums).loss);
+         mean(state.sums, goal).loss);
     const bool due = job.train.checkpoint.every_steps > 0 && state.step % job.train.checkpoint.every_steps == 0;
     if (due && state.batch < batches) save();
     if (interrupted(stop)) return false;
@@ -292,30 +349,50 @@ void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t step
   log.progress(p);
 }
 
-// Sums over the given samples; nothing if it was stopped.
-std::optional<MetricSums> Trainer::Impl::evaluate(const ImageData& images, std::vector<std::int64_t> order,
-                                                  const std::atomic<bool>* stop) {
+// Figures of the given samples with the parameters as they are; nothing if it was stopped.
+std::optional<Metrics> Trainer::Impl::evaluate(const Dataset& samples, std::vector<std::int64_t> order,
+                                               Evaluation* evaluation, const std::atomic<bool>* stop) {
   LoaderConfig config;
   config.batch = evaluate_passes.rbegin()->first;
   config.prefetch = job.data.prefetch;
-  config.normalization = data.normalization;
   const auto total = static_cast<std::int64_t>(order.size());
   const std::int64_t steps = batch_count(total, config.batch);
-  Loader loader(images, config);
+  const auto width = static_cast<std::size_t>(prediction_elements(plan.task));
+  Loader loader(samples, config);
   loader.start(std::move(order), 0);
   const double phase_began = steady_seconds();
   MetricSums sums;
   Batch batch;
   while (loader.next(batch)) {
     Pass& pass = *evaluate_passes.at(batch.count);
-    pass.set("x", batch.x);
-    pass.set("y", batch.y);
+    feed(pass, batch, 0, batch.count);
     pass.session.run();
     pass.add_sums(sums, batch.count);
-    tell("evaluate", batch.index + 1, steps, sums.samples, total, phase_began, 0, mean(sums).loss);
+    if (evaluation) {
+      prediction.resize(static_cast<std::size_t>(batch.count) * width);
+      pass.session.read_output("prediction", prediction.data(), prediction.size() * sizeof(float));
+      evaluation->add(batch, prediction);
+    }
+    tell("evaluate", batch.index + 1, steps, sums.samples, total, phase_began, 0, mean(sums, goal).loss);
     if (stop && stop->load(std::memory_order_relaxed)) return std::nullopt;
   }
-  return sums;
+  Metrics metrics = mean(sums, goal);
+  if (evaluation) evaluation->complete(metrics);
+  return metrics;
+}
+
+// What an epoch's end needs to know of the validation split.
+std::optional<Metrics> Trainer::Impl::validate(const std::atomic<bool>& stop) {
+  const std::string& best = job.train.checkpoint.best_metric;
+  const auto count = static_cast<std::int64_t>(data.split.validation.size());
+  std::unique_ptr<Evaluation> evaluation;
+  if (goal != Goal::label || best == "f1" || best == "auc") {
+    evaluation = std::make_unique<Evaluation>(plan.task, best == "auc" ? Detail::auc : Detail::figures, count);
+  }
+  swap_averages();
+  std::optional<Metrics> metrics = evaluate(*data.train, data.split.validation, evaluation.get(), &stop);
+  swap_averages();
+  return metrics;
 }
 
 // A model that is not finite is no checkpoint: the one before must stay.
@@ -337,8 +414,36 @@ void Trainer::Impl::save() {
   require_finite();
   state.seconds = steady_seconds() - began;
   state.metrics_bytes = log.sync_metrics();
+  swap_averages();
   folder.save(*arena, state);
+  swap_averages();
   folder.prune(job.train.checkpoint.keep_last, state.best_step);
+}
+
+// Whether this is the best model so far; early stopping counts along.
+bool Trainer::Impl::note_best(const Metrics& validation) {
+  const std::string& name = job.train.checkpoint.best_metric;
+  const std::optional<double> value = best_metric_value(validation, name);
+  if (!value || !std::isfinite(*value)) {
+    throw Error(
+        ErrorCode::data,
+        fmt::format("the validation split's {} is not defined after epoch {}: its {} samples are too few or too "
+                    "much alike",
+                    name, state.epoch + 1, validation.samples),
+        "raise data.validation, or choose another train.checkpoint.best_metric");
+  }
+  const double sign = larger_is_better(name) ? 1 : -1;
+  const double margin = job.train.early_stop ? job.train.early_stop->min_delta : 0;
+  if (!state.to_beat || sign * (*value - *state.to_beat) > margin) {
+    state.to_beat = *value;
+    state.stale = 0;
+  } else {
+    ++state.stale;
+  }
+  if (!job.train.checkpoint.keep_best || (state.best && sign * (*value - *state.best) <= 0)) return false;
+  state.best = *value;
+  state.best_step = state.step;
+  return true;
 }
 
 void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, double seconds) {
@@ -348,7 +453,7 @@ void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, doubl
                             state.epoch + 1),
                 kDivergedHint);
   }
-  const Metrics train = mean(state.sums);
+  const Metrics train = mean(state.sums, goal);
   std::string text = fmt::format("epoch {}/{}: {}", state.epoch + 1, job.train.epochs, metrics_text("train", train, 0));
   json record = {{"kind", "epoch"},
                  {"epoch", state.epoch + 1},
@@ -359,13 +464,7 @@ void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, doubl
   if (validation) {
     text += "; " + metrics_text("validation", *validation, job.train.top_k);
     record["validation"] = metrics_json(*validation, job.train.top_k);
-    const bool by_loss = job.train.checkpoint.best_metric == "loss";
-    const double value = by_loss ? validation->loss : validation->accuracy;
-    is_best = job.train.checkpoint.keep_best && (!state.best || (by_loss ? value < *state.best : value > *state.best));
-    if (is_best) {
-      state.best = value;
-      state.best_step = state.step;
-    }
+    is_best = note_best(*validation);
   }
   if (seconds > 0) text += fmt::format(" ({:.1f} s)", seconds);
   log.line(text + (is_best ? ", the best so far" : ""));
@@ -374,32 +473,35 @@ void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, doubl
   state.sums = {};
   state.batch = 0;
   ++state.epoch;
-  const bool last = state.epoch == job.train.epochs;
+  if (stopped_early()) {
+    log.line(fmt::format("stopping early: the validation {} has not improved for {} epochs",
+                         job.train.checkpoint.best_metric, state.stale));
+  }
+  const bool last = state.epoch == job.train.epochs || stopped_early();
   if (last || is_best || state.epoch % job.train.checkpoint.every_epochs == 0) save();
 }
 
 TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
   prepare();
+  for (const json& warning : data.preparation.values.value("warnings", json::array())) {
+    if (warning.is_string()) log.warn(warning.get<std::string>());
+  }
   resume ? resume_from_newest() : start_fresh();
   began = steady_seconds() - state.seconds;
 
   LoaderConfig config;
   config.batch = job.train.batch;
   config.prefetch = job.data.prefetch;
-  config.normalization = data.normalization;
-  config.augment = job.data.augment;
+  config.train = true;
   config.seed = job.seed;
-  Loader loader(data.train, config);
+  Loader loader(*data.train, config);
   TrainResult stopped;
   stopped.interrupted = true;
-  while (state.epoch < job.train.epochs) {
+  while (state.epoch < job.train.epochs && !stopped_early()) {
     const double epoch_began = steady_seconds();
     const bool finished = train_epoch(loader, stop);
     std::optional<Metrics> validation;
-    if (finished && !data.split.validation.empty()) {
-      const auto sums = evaluate(data.train, data.split.validation, &stop);
-      if (sums) validation = mean(*sums);
-    }
+    if (finished && !data.split.validation.empty()) validation = validate(stop);
     if (!finished || interrupted(stop)) {
       stopped.steps = state.step;
       stopped.seconds = steady_seconds() - began;
@@ -410,31 +512,50 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
   return finish();
 }
 
+// All figures of a split, and its report.
+Metrics Trainer::Impl::measure(const Dataset& samples, std::vector<std::int64_t> order, const char* split,
+                               json& report) {
+  Evaluation evaluation(plan.task, Detail::all, static_cast<std::int64_t>(order.size()));
+  const Metrics metrics = *evaluate(samples, std::move(order), &evaluation, nullptr);
+  report = evaluation.report(samples, split, metrics);
+  return metrics;
+}
+
 TrainResult Trainer::Impl::finish() {
   TrainResult result;
   result.steps = state.step;
+  result.stopped_early = stopped_early();
   result.seconds = state.seconds;  // of the last checkpoint, so that a second look gives the same
-  result.train = mean(state.last);
+  result.train = mean(state.last, goal);
   result.checkpoint = state.best_step > 0 ? state.best_step : state.step;
   if (result.checkpoint != state.step) {
     folder.load_state(result.checkpoint);  // verifies it
     folder.load_tensors(result.checkpoint, *arena, false);
+  } else {
+    swap_averages();
   }
   const std::int64_t k = job.train.top_k;
   json record = {{"kind", "final"},
                  {"steps", result.steps},
                  {"seconds", result.seconds},
                  {"checkpoint", result.checkpoint},
-                 {"train", metrics_json(result.train, k)},
-                 {"peak_resident_bytes", peak_resident_bytes()},
-                 {"planned_bytes", plan.memory.total()}};
+                 {"train", metrics_json(result.train, k)}};
+  json report;
+  if (result.stopped_early) record["stopped_early"] = true;
   if (!data.split.validation.empty()) {
-    result.validation = mean(*evaluate(data.train, data.split.validation, nullptr));
+    result.validation = measure(*data.train, data.split.validation, "validation", report);
     record["validation"] = metrics_json(*result.validation, k);
   }
   if (data.test) {
-    result.test = mean(*evaluate(*data.test, all_indices(data.test->count), nullptr));
+    result.test = measure(*data.test, all_indices(data.test->count()), "test", report);
     record["test"] = metrics_json(*result.test, k);
+  }
+  record["peak_resident_bytes"] = peak_resident_bytes();
+  record["planned_bytes"] = plan.memory.total();
+  // Names come from data files, whose text may be anything.
+  if (!report.is_null()) {
+    write_file_atomic(directory / "evaluation.json",
+                      report.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
   }
   write_file_atomic(directory / "result.json", record.dump(1) + "\n");
   log.metrics(record);
@@ -442,8 +563,13 @@ TrainResult Trainer::Impl::finish() {
   return result;
 }
 
-Trainer::Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log)
-    : impl_(std::make_unique<Impl>(std::move(job), std::move(device), std::move(directory), log)) {}
+Trainer::Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log) {
+  TrainData data = TrainData::load(job);
+  impl_ = std::make_unique<Impl>(std::move(job), std::move(data), std::move(device), std::move(directory), log);
+}
+Trainer::Trainer(TrainJob job, TrainData data, std::shared_ptr<const Device> device, std::filesystem::path directory,
+                 RunLog& log)
+    : impl_(std::make_unique<Impl>(std::move(job), std::move(data), std::move(device), std::move(directory), log)) {}
 Trainer::~Trainer() = default;
 const TrainPlan& Trainer::plan() const { return impl_->plan; }
 const TrainData& Trainer::data() const { return impl_->data; }

@@ -20,15 +20,28 @@ void check_data_file(const ConfigNode& node, const std::string& key, const std::
                  packaged ? "install the Debian package dataset-fashion-mnist, or give the path of your copy"
                           : "relative paths are taken from the job file's folder");
   } else if (!std::filesystem::is_regular_file(status)) {
-    node.problem(key, fmt::format("{} is not a regular file", path.native()), "give the path of an IDX file");
+    node.problem(key, fmt::format("{} is not a regular file", path.native()), "give the path of a data file");
   } else if (::access(path.c_str(), R_OK) != 0) {
     node.problem(key, fmt::format("{} cannot be read", path.native()), "check its permissions");
   }
 }
 
-void check_source(const ConfigNode& node, const DataFiles& source) {
-  check_data_file(node, "images", source.images);
-  check_data_file(node, "labels", source.labels);
+void check_files(const ConfigNode& node, const DataFiles& files) {
+  check_data_file(node, "images", files.images);
+  check_data_file(node, "labels", files.labels);
+  check_data_file(node, "file", files.file);
+  check_data_file(node, "targets", files.targets);
+}
+
+void check_data(const ConfigNode& node, const DataConfig& data) {
+  check_files(node.section("train"), data.train);
+  if (!data.test) return;
+  const ConfigNode test = node.section("test");
+  check_files(test, *data.test);
+  if (data.test->is_images() != data.train.is_images()) {
+    test.problem(data.test->is_images() ? "images" : "file", "is of another kind than the training data",
+                 "give both as images, or both as a file");
+  }
 }
 
 void check_model(const ConfigNode& node, const ModelConfig& model) {
@@ -39,11 +52,11 @@ void check_model(const ConfigNode& node, const ModelConfig& model) {
     return;
   }
   const LayerConfig& last = model.layers.back();
-  if (last.type == "dense" && last.units != model.classes) {
+  if (last.type == "dense" && model.classes > 0 && last.units != model.classes) {
     node.sections("layers", model.layers.size())
         .back()
         .problem("units", fmt::format("the last layer has {} units for {} classes", last.units, model.classes),
-                 "they must be equal; model.classes is 10 if left out");
+                 "they must be equal; leave model.classes out, and it is taken from the data");
   }
 }
 
@@ -66,7 +79,7 @@ void check_train(const ConfigNode& node, const JobSpec& spec) {
                  fmt::format("{} is larger than train.batch, which is {}", train.micro_batch, train.batch),
                  "a micro-batch is a part of a batch; 0 is the whole batch");
   }
-  if (train.top_k > spec.model.classes) {
+  if (spec.model.classes > 0 && train.top_k > spec.model.classes) {
     node.problem("top_k", fmt::format("{} is larger than model.classes, which is {}", train.top_k, spec.model.classes),
                  "lower it; 1 reports no top-k accuracy");
   }
@@ -79,10 +92,11 @@ void check_train(const ConfigNode& node, const JobSpec& spec) {
   if (checkpoint.has("best_metric")) {
     checkpoint.problem("best_metric", "needs a validation split, and data.validation is 0", hint);
   }
+  if (train.early_stop) node.problem("early_stop", "needs a validation split, and data.validation is 0", hint);
 }
 
 void check_infer(const ConfigNode& root, const InferConfig& infer) {
-  check_source(root.section("data"), infer.data);
+  check_files(root.section("data"), infer.data);
   if (infer.output.empty()) return;
   const ConfigNode node = root.section("infer");
   std::error_code error;
@@ -91,8 +105,9 @@ void check_infer(const ConfigNode& root, const InferConfig& infer) {
   } else if (!std::filesystem::is_directory(infer.output.parent_path(), error)) {
     node.problem("output", fmt::format("there is no folder {}", infer.output.parent_path().native()), "make it first");
   }
-  for (const std::filesystem::path& input : {infer.data.images, infer.data.labels}) {
-    if (std::filesystem::equivalent(infer.output, input, error)) {
+  for (const std::filesystem::path& input :
+       {infer.data.images, infer.data.labels, infer.data.file, infer.data.targets}) {
+    if (!input.empty() && std::filesystem::equivalent(infer.output, input, error)) {
       node.problem("output", fmt::format("{} is a file that this job reads", infer.output.native()),
                    "choose another file");
     }
@@ -106,9 +121,7 @@ void check_job(const ConfigNode& root, const JobSpec& spec) {
     check_infer(root, spec.infer);
     return;
   }
-  const ConfigNode data = root.section("data");
-  check_source(data.section("train"), spec.data.train);
-  if (spec.data.test) check_source(data.section("test"), *spec.data.test);
+  check_data(root.section("data"), spec.data);
   check_model(root.section("model"), spec.model);
   check_train(root.section("train"), spec);
 }

@@ -1,8 +1,10 @@
 #include "scheduler/job/read.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "trivet/base/text.h"
+#include "trivet/models/build.h"
 
 namespace trivet {
 namespace {
@@ -13,6 +15,7 @@ constexpr std::int64_t kMillion = 1'000'000;
 constexpr std::int64_t kMaxSteps = 1'000'000'000;
 constexpr std::int64_t kMaxSeed = INT64_MAX;  // fits the integers of JSON readers and SQLite
 constexpr std::size_t kMaxLayers = 1000;
+constexpr std::size_t kMaxColumns = 10'000;
 constexpr std::size_t kMaxNameBytes = 64;
 
 const Names kActivations = {"none", "relu", "gelu", "silu", "tanh", "sigmoid"};
@@ -43,24 +46,64 @@ std::filesystem::path resolve(const ConfigNode& node, const std::string& key, co
   return path;
 }
 
-DataFiles read_source(const ConfigNode& node, const std::filesystem::path& base, bool labels_required) {
-  DataFiles source;
-  source.images = resolve(node, "images", node.required_path("images"), base);
-  source.labels = resolve(node, "labels", labels_required ? node.required_path("labels") : node.path("labels"), base);
-  return source;
+// Images with labels, or one file with everything; which of them is told by the keys that are there.
+DataFiles read_files(const ConfigNode& node, const std::filesystem::path& base, bool labels_required) {
+  DataFiles files;
+  const auto path = [&](const char* key, const std::filesystem::path& written) {
+    return resolve(node, key, written, base);
+  };
+  files.file = path("file", node.path("file"));
+  if (!files.file.empty()) {
+    const char* why = "applies only to images, and `file` is given";
+    const char* hint = "give images and labels, or one file";
+    node.refuse("images", why, hint);
+    node.refuse("labels", why, hint);
+    files.targets = path("targets", node.path("targets"));
+    return files;
+  }
+  node.refuse("targets", "applies only with `file`", "labels of images are given as `labels`");
+  files.images = path("images", node.required_path("images"));
+  files.labels = path("labels", labels_required ? node.required_path("labels") : node.path("labels"));
+  return files;
 }
 
-DataConfig read_data(const ConfigNode& node, const std::filesystem::path& base) {
+TableConfig read_table(const ConfigNode& node) {
+  TableConfig table;
+  table.target = node.text("target", table.target);
+  for (const ConfigNode& column : node.sections("columns", kMaxColumns)) {
+    const std::string name = column.required_text("name");
+    const std::string type = column.required_choice("type", Names{"number", "category", "ignore"});
+    if (!table.columns.emplace(name, type).second) {
+      column.problem("name", fmt::format("the column '{}' is there twice", name), "remove one of them");
+    }
+  }
+  table.categories = node.choice("categories", table.categories, Names{"one_hot", "indices"});
+  table.missing = node.choice("missing", table.missing, Names{"impute", "error"});
+  return table;
+}
+
+DataConfig read_data(const ConfigNode& node, const std::filesystem::path& base, const ModelConfig& model) {
   DataConfig data;
-  data.train = read_source(node.required_section("train"), base, true);
+  const bool labels = !reconstructs(model);
+  data.train = read_files(node.required_section("train"), base, labels);
   const ConfigNode test = node.section("test");
-  const DataFiles test_source = read_source(test, base, true);
-  if (test.present()) data.test = test_source;
+  const DataFiles test_files = read_files(test, base, labels);
+  if (test.present()) data.test = test_files;
   data.validation = node.number("validation", data.validation, NumberRange::below(0, 1));
   data.normalize = node.flag("normalize", data.normalize);
+  const bool images = data.train.file.empty();
+  if (images) {
+    node.refuse("table", "applies only with `file`", "remove it");
+  } else {
+    node.refuse("augment", "applies only to images", "remove it");
+  }
   const ConfigNode augment = node.section("augment");
   data.augment.crop_padding = augment.integer("crop_padding", data.augment.crop_padding, 0, 64);
   data.augment.flip = augment.flag("flip", data.augment.flip);
+  data.table = read_table(node.section("table"));
+  data.target = node.choice("target", data.target, Names{"auto", "label", "number"});
+  data.class_weights = node.choice("class_weights", data.class_weights, Names{"none", "balanced"});
+  data.sampler = node.choice("sampler", data.sampler, Names{"shuffle", "balanced"});
   data.prefetch = node.integer("prefetch", data.prefetch, 0, 1024);
   return data;
 }
@@ -91,18 +134,32 @@ LayerConfig read_layer(const ConfigNode& node) {
 
 ModelConfig read_model(const ConfigNode& node) {
   ModelConfig model;
-  model.name = node.choice("name", model.name, Names{"mlp", "cnn", "layers"});
+  model.name = node.choice("name", model.name,
+                           Names{"logistic", "mlp", "cnn", "resnet", "wide_deep", "lstm", "autoencoder", "layers"});
   const auto has = [&](const std::string& key, const Names& names) {
     return applies(node, key, "name", model.name, names);
   };
-  if (has("hidden", {"mlp", "cnn"})) {
-    model.hidden = node.integers("hidden", {model.name == "mlp" ? 256 : 128}, 1, kMillion, kMaxLayers);
+  if (has("hidden", {"mlp", "cnn", "wide_deep", "autoencoder"})) {
+    std::vector<std::int64_t> hidden = {model.name == "mlp" ? 256 : 128};
+    if (model.name == "wide_deep") hidden.push_back(64);
+    if (model.name == "autoencoder") hidden.push_back(32);
+    model.hidden = node.integers("hidden", hidden, 1, kMillion, kMaxLayers);
   }
   if (has("channels", {"cnn"})) model.channels = node.integers("channels", model.channels, 1, 65536, 64);
-  if (has("activation", {"mlp", "cnn"})) model.activation = node.choice("activation", model.activation, kActivations);
+  model.precision = node.choice("precision", model.precision, Names{"f32", "bf16"});
+  if (has("form", {"resnet"})) model.form = node.choice("form", model.form, Names{"cifar", "imagenet"});
+  if (has("depth", {"resnet", "lstm"})) model.depth = node.integer("depth", model.name == "lstm" ? 1 : 20, 1, 1000);
+  if (has("width", {"resnet"})) model.width = node.integer("width", model.form == "cifar" ? 16 : 64, 1, 65536);
+  if (has("units", {"lstm"})) model.units = node.integer("units", model.units, 1, 65536);
+  if (has("embedding", {"wide_deep"})) model.embedding = node.integer("embedding", model.embedding, 1, 65536);
+  if (has("activation", {"mlp", "cnn", "wide_deep", "autoencoder"})) {
+    model.activation = node.choice("activation", model.activation, kActivations);
+  }
   if (has("batch_norm", {"cnn"})) model.batch_norm = node.flag("batch_norm", model.batch_norm);
-  if (has("dropout", {"mlp", "cnn"})) model.dropout = node.number("dropout", model.dropout, NumberRange::below(0, 1));
-  model.classes = node.integer("classes", model.classes, 2, kMillion);
+  if (has("dropout", {"mlp", "cnn", "resnet", "wide_deep", "lstm"}))
+    model.dropout = node.number("dropout", model.dropout, NumberRange::below(0, 1));
+  if (has("classes", {"logistic", "mlp", "cnn", "resnet", "wide_deep", "lstm", "layers"}))
+    model.classes = node.integer("classes", model.classes, 2, kMillion);
   if (has("layers", {"layers"})) {
     for (const ConfigNode& layer : node.sections("layers", kMaxLayers)) model.layers.push_back(read_layer(layer));
   }
@@ -111,16 +168,22 @@ ModelConfig read_model(const ConfigNode& node) {
 
 OptimizerConfig read_optimizer(const ConfigNode& node) {
   OptimizerConfig optimizer;
-  optimizer.name = node.choice("name", optimizer.name, Names{"sgd", "adamw"});
+  optimizer.name = node.choice("name", optimizer.name, Names{"sgd", "adamw", "lion", "adafactor", "muon"});
   const auto has = [&](const std::string& key, const Names& names) {
     return applies(node, key, "name", optimizer.name, names);
   };
   optimizer.lr = node.number("lr", optimizer.lr, NumberRange::above(0, 1000));
   const NumberRange decay = NumberRange::below(0, 1);
-  if (has("momentum", {"sgd"})) optimizer.momentum = node.number("momentum", optimizer.momentum, decay);
-  if (has("beta1", {"adamw"})) optimizer.beta1 = node.number("beta1", optimizer.beta1, decay);
-  if (has("beta2", {"adamw"})) optimizer.beta2 = node.number("beta2", optimizer.beta2, decay);
-  if (has("epsilon", {"adamw"})) {
+  const bool muon = optimizer.name == "muon";
+  if (has("momentum", {"sgd", "muon"})) {
+    optimizer.momentum = node.number("momentum", muon ? 0.95 : optimizer.momentum, decay);
+  }
+  if (has("nesterov", {"sgd", "muon"})) optimizer.nesterov = node.flag("nesterov", muon);
+  if (has("beta1", {"adamw", "lion", "muon"})) optimizer.beta1 = node.number("beta1", optimizer.beta1, decay);
+  if (has("beta2", {"adamw", "lion", "muon"})) {
+    optimizer.beta2 = node.number("beta2", optimizer.name == "lion" ? 0.99 : optimizer.beta2, decay);
+  }
+  if (has("epsilon", {"adamw", "muon"})) {
     optimizer.epsilon = node.number("epsilon", optimizer.epsilon, NumberRange::above(0, 1));
   }
   optimizer.weight_decay = node.number("weight_decay", optimizer.weight_decay, NumberRange::closed(0, 1000));
@@ -129,14 +192,20 @@ OptimizerConfig read_optimizer(const ConfigNode& node) {
 
 ScheduleConfig read_schedule(const ConfigNode& node) {
   ScheduleConfig schedule;
-  schedule.name = node.choice("name", schedule.name, Names{"constant", "step", "cosine"});
+  schedule.name = node.choice("name", schedule.name, Names{"constant", "step", "cosine", "linear", "one_cycle"});
   const auto has = [&](const std::string& key, const Names& names) {
     return applies(node, key, "name", schedule.name, names);
   };
-  schedule.warmup_steps = node.integer("warmup_steps", schedule.warmup_steps, 0, kMaxSteps);
-  if (has("floor", {"cosine"})) schedule.floor = node.number("floor", schedule.floor, NumberRange::closed(0, 1));
+  if (has("warmup_steps", {"constant", "step", "cosine", "linear"})) {
+    schedule.warmup_steps = node.integer("warmup_steps", schedule.warmup_steps, 0, kMaxSteps);
+  }
+  if (has("floor", {"cosine", "linear", "one_cycle"})) {
+    schedule.floor = node.number("floor", schedule.floor, NumberRange::closed(0, 1));
+  }
   if (has("milestones", {"step"})) schedule.milestones = node.integers("milestones", {}, 1, kMillion, kMaxLayers);
   if (has("gamma", {"step"})) schedule.gamma = node.number("gamma", schedule.gamma, NumberRange::above(0, 1));
+  if (has("start", {"one_cycle"})) schedule.start = node.number("start", schedule.start, NumberRange::above(0, 1));
+  if (has("rise", {"one_cycle"})) schedule.rise = node.number("rise", schedule.rise, NumberRange::closed(0, 1));
   return schedule;
 }
 
@@ -146,8 +215,23 @@ CheckpointConfig read_checkpoint(const ConfigNode& node, double validation) {
   checkpoint.every_epochs = node.integer("every_epochs", checkpoint.every_epochs, 1, kMillion);
   checkpoint.keep_last = node.integer("keep_last", checkpoint.keep_last, 1, 1000);
   checkpoint.keep_best = node.flag("keep_best", validation > 0);
-  checkpoint.best_metric = node.choice("best_metric", checkpoint.best_metric, Names{"accuracy", "loss"});
+  checkpoint.best_metric =
+      node.choice("best_metric", checkpoint.best_metric, Names{"accuracy", "loss", "f1", "auc", "r2", "mae"});
   return checkpoint;
+}
+
+std::optional<AverageConfig> read_average(const ConfigNode& node) {
+  AverageConfig average;
+  average.decay = node.number("decay", average.decay, NumberRange::below(0, 1));
+  average.start_step = node.integer("start_step", average.start_step, 0, kMaxSteps);
+  return node.present() ? std::optional(average) : std::nullopt;
+}
+
+std::optional<EarlyStopConfig> read_early_stop(const ConfigNode& node) {
+  EarlyStopConfig early_stop;
+  early_stop.patience = node.integer("patience", early_stop.patience, 1, kMillion);
+  early_stop.min_delta = node.number("min_delta", early_stop.min_delta, NumberRange::closed(0, 1e6));
+  return node.present() ? std::optional(early_stop) : std::nullopt;
 }
 
 TrainConfig read_train(const ConfigNode& node, const JobSpec& spec) {
@@ -155,17 +239,20 @@ TrainConfig read_train(const ConfigNode& node, const JobSpec& spec) {
   train.epochs = node.integer("epochs", train.epochs, 1, kMillion);
   train.batch = node.integer("batch", train.batch, 1, kMillion);
   train.micro_batch = node.integer("micro_batch", train.micro_batch, 0, kMillion);
+  train.loss = node.choice("loss", train.loss, Names{"mse", "l1", "huber"});
   train.optimizer = read_optimizer(node.section("optimizer"));
   train.schedule = read_schedule(node.section("schedule"));
   train.clip_norm = node.number("clip_norm", train.clip_norm, NumberRange::closed(0, 1e6));
-  train.top_k = node.integer("top_k", std::min(train.top_k, spec.model.classes), 1, kMillion);
+  train.top_k = node.integer("top_k", train.top_k, 1, kMillion);
   train.checkpoint = read_checkpoint(node.section("checkpoint"), spec.data.validation);
+  train.average = read_average(node.section("average"));
+  train.early_stop = read_early_stop(node.section("early_stop"));
   return train;
 }
 
 InferConfig read_infer(const ConfigNode& root, const std::filesystem::path& base) {
   InferConfig infer;
-  infer.data = read_source(root.required_section("data"), base, false);
+  infer.data = read_files(root.required_section("data"), base, false);
   const ConfigNode node = root.required_section("infer");
   const std::filesystem::path written = node.required_path("run");
   const std::filesystem::path run = resolve(node, "run", written, base);
@@ -176,6 +263,22 @@ InferConfig read_infer(const ConfigNode& root, const std::filesystem::path& base
   infer.output = resolve(node, "output", node.path("output"), base);
   infer.format = node.choice("format", infer.format, Names{"csv", "jsonl", "npy"});
   return infer;
+}
+
+// "512MiB", "2GiB", "1.5GiB"; 0 if the key is absent.
+std::size_t read_bytes(const ConfigNode& node, const std::string& key) {
+  const std::string text = node.text(key, "");
+  if (text.empty()) return 0;
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit = std::string_view(text).substr(static_cast<std::size_t>(end - text.data()));
+  const double scale = unit == "KiB" ? 0x1p10 : unit == "MiB" ? 0x1p20 : unit == "GiB" ? 0x1p30 : 0;
+  constexpr double kMost = 0x1p50;
+  if (error != std::errc{} || !(number > 0) || scale == 0 || number * scale > kMost) {
+    node.problem(key, fmt::format("'{}' is no amount of memory", text), "write a number with KiB, MiB or GiB: 2GiB");
+    return 0;
+  }
+  return static_cast<std::size_t>(number * scale);
 }
 
 // Names become parts of file names and run ids.
@@ -209,9 +312,10 @@ JobSpec read_job(const ConfigNode& root, const std::filesystem::path& base) {
     spec.device = root.choice("device", spec.device, Names{"cpu"});
   }
   spec.threads = static_cast<int>(root.integer("threads", spec.threads, 0, 1024));
-  if (spec.kind == "train") spec.data = read_data(root.required_section("data"), base);
   if (applies(root, "model", "kind", spec.kind, {"train"})) spec.model = read_model(root.section("model"));
+  if (spec.kind == "train") spec.data = read_data(root.required_section("data"), base, spec.model);
   if (applies(root, "train", "kind", spec.kind, {"train"})) spec.train = read_train(root.section("train"), spec);
+  if (applies(root, "memory", "kind", spec.kind, {"train"})) spec.train.memory = read_bytes(root, "memory");
   if (applies(root, "infer", "kind", spec.kind, {"infer"})) spec.infer = read_infer(root, base);
   if (spec.kind.empty()) root.ignore("data");
   return spec;

@@ -24,9 +24,11 @@ JobSpec load_job(const std::filesystem::path& path, std::span<const std::string>
 }
 
 std::vector<std::string> job_keys() {
-  // The readers themselves say what they ask for; one layer makes them ask for every layer's keys.
+  // The readers themselves say what they ask for; one layer and one column make them ask for the keys of all.
   std::vector<std::string> keys;
-  for (const char* text : {"{kind: train, model: {name: layers, layers: [{type: dense}]}}", "kind: infer"}) {
+  for (const char* text :
+       {"{kind: train, data: {table: {columns: [{}]}}, model: {name: layers, layers: [{type: dense}]}}",
+        "kind: infer"}) {
     ConfigDocument document = ConfigDocument::parse(text, "keys");
     read_job(document.root(), "/");
     for (std::string& key : document.asked_keys()) keys.push_back(std::move(key));

@@ -100,6 +100,43 @@ TEST(Shuffle, GivesEveryOrderOfFourEquallyOften) {
   EXPECT_LT(chi_square, 70.0);  // 23 degrees of freedom: 1e-6 lies above 68
 }
 
+TEST(Balanced, VisitsClassesEquallyOftenAndTheSamplesOfAClassToo) {
+  // 60 samples of class 0, 5 of class 2, 2 of class 7.
+  std::vector<std::int64_t> indices;
+  std::vector<std::int32_t> labels;
+  for (int i = 0; i < 67; ++i) {
+    indices.push_back(1000 + i);
+    labels.push_back(i < 60 ? 0 : i < 65 ? 2 : 7);
+  }
+  const std::vector<std::int64_t> order = balanced(indices, labels, 3, 1);
+  ASSERT_EQ(order.size(), 67u);
+  std::map<std::int64_t, int> visits;
+  std::map<std::int32_t, int> of_class;
+  for (const std::int64_t sample : order) {
+    ++visits[sample];
+    ++of_class[labels[static_cast<std::size_t>(sample - 1000)]];
+  }
+  for (const auto& [label, n] : of_class) EXPECT_TRUE(n == 22 || n == 23) << label << ": " << n;
+  for (const auto& [sample, n] : visits) {
+    const std::int32_t label = labels[static_cast<std::size_t>(sample - 1000)];
+    const int fewest = label == 0 ? 1 : label == 2 ? 4 : 11;  // 22 or 23 visits of 60, 5, 2 samples
+    EXPECT_TRUE(n == fewest || n == fewest + 1) << sample << ": " << n;
+  }
+  EXPECT_EQ(visits.size(), static_cast<std::size_t>(of_class[0] + 7));
+}
+
+TEST(Balanced, IsAPureFunctionOfSeedAndEpoch) {
+  const std::vector<std::int64_t> indices = {4, 8, 15, 16, 23, 42};
+  const std::vector<std::int32_t> labels = {0, 0, 0, 0, 1, 1};
+  const auto order = balanced(indices, labels, 9, 2);
+  EXPECT_EQ(balanced(indices, labels, 9, 2), order);
+  std::set<std::vector<std::int64_t>> orders;
+  for (std::int64_t epoch = 0; epoch < 20; ++epoch) orders.insert(balanced(indices, labels, 9, epoch));
+  EXPECT_GT(orders.size(), 15u);
+  EXPECT_TRUE(balanced({}, {}, 1, 1).empty());
+  EXPECT_THROW(balanced(indices, {}, 1, 1), Error);
+}
+
 TEST(DrawSequence, IsUniformBelowAnyBound) {
   for (const std::uint64_t bound : {2, 3, 7, 10, 100}) {
     std::vector<double> times(bound, 0.0);
@@ -140,7 +177,7 @@ TEST(DrawSequence, HasUnrelatedStreams) {
   std::set<std::uint64_t> seen;
   for (std::uint64_t seed = 0; seed < 10; ++seed) {
     for (std::uint64_t epoch = 0; epoch < 10; ++epoch) {
-      for (const DataDraw purpose : {DataDraw::split, DataDraw::shuffle, DataDraw::augment}) {
+      for (const DataDraw purpose : {DataDraw::split, DataDraw::shuffle, DataDraw::augment, DataDraw::balance}) {
         for (std::uint64_t stream = 0; stream < 10; ++stream) {
           DrawSequence draws(data_key(seed, purpose, epoch), stream);
           for (int i = 0; i < 3; ++i) EXPECT_TRUE(seen.insert(draws.next()).second);

@@ -45,7 +45,8 @@ std::vector<fs::path> files_below(const fs::path& folder) {
 }
 
 void expect_measured(const Ceilings& c) {
-  for (const double figure : {c.matrix_flops, c.vector_flops, c.memory_bytes, c.cache_bytes, c.launch_seconds}) {
+  for (const double figure : {c.matrix_flops, c.bf16_matrix_flops, c.int8_matrix_flops, c.vector_flops, c.memory_bytes,
+                              c.triad_bytes, c.cache_bytes, c.launch_seconds}) {
     EXPECT_TRUE(std::isfinite(figure) && figure > 0) << figure;
   }
   EXPECT_GT(c.cache_size, 0u);
@@ -54,16 +55,20 @@ void expect_measured(const Ceilings& c) {
 
 void expect_equal(const Ceilings& a, const Ceilings& b) {
   EXPECT_EQ(a.matrix_flops, b.matrix_flops);
+  EXPECT_EQ(a.bf16_matrix_flops, b.bf16_matrix_flops);
+  EXPECT_EQ(a.int8_matrix_flops, b.int8_matrix_flops);
   EXPECT_EQ(a.vector_flops, b.vector_flops);
   EXPECT_EQ(a.memory_bytes, b.memory_bytes);
+  EXPECT_EQ(a.triad_bytes, b.triad_bytes);
   EXPECT_EQ(a.cache_bytes, b.cache_bytes);
   EXPECT_EQ(a.launch_seconds, b.launch_seconds);
   EXPECT_EQ(a.cache_size, b.cache_size);
 }
 
 // Figures that no machine has, so that what was read differs from what was measured.
-const json kInvented = {{"matrix_flops", 1.0}, {"vector_flops", 2.0},   {"memory_bytes", 3.0},
-                        {"cache_bytes", 4.0},  {"launch_seconds", 5.0}, {"cache_size", 6}};
+const json kInvented = {{"matrix_flops", 1.0}, {"bf16_matrix_flops", 2.0}, {"int8_matrix_flops", 3.0},
+                        {"vector_flops", 4.0}, {"memory_bytes", 5.0},      {"triad_bytes", 6.0},
+                        {"cache_bytes", 7.0},  {"launch_seconds", 8.0},    {"cache_size", 9}};
 
 class CachedCeilings : public ::testing::Test {
  protected:
@@ -89,7 +94,7 @@ TEST_F(CachedCeilings, AreWrittenToTheCacheFolderAndReadBackEqual) {
 TEST_F(CachedCeilings, AreReadAndNotMeasuredWhenTheFileIsThere) {
   get();
   write_file_atomic(only_file(), kInvented.dump());
-  expect_equal(get(), {1, 2, 3, 4, 5, 6});
+  expect_equal(get(), {1, 2, 3, 4, 5, 6, 7, 8, 9});
 }
 
 TEST_F(CachedCeilings, AreKeptApartByDevice) {

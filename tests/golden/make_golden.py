@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes mlp.json and cnn.json: the losses of ten training steps, computed by PyTorch as an independent oracle.
+"""Writes mlp.json, cnn.json, resnet.json and lstm.json: the losses of ten training steps, computed by PyTorch as an independent oracle.
 
 Run once, by hand, whenever the models below change; neither the build nor the tests need Python:
 
@@ -20,6 +20,33 @@ import torch.nn.functional as F
 
 STEPS, BATCH, SIDE, CLASSES = 10, 16, 12, 10
 
+RESNET_WIDTH, LSTM_UNITS = 4, 8
+
+
+def resnet_parameters():
+    """Depth 8: a stem, then one block in each of three stages; batch norm after each convolution."""
+    shapes, number, width = {}, 0, 1
+
+    def conv(out, kernel, inputs):
+        nonlocal number
+        number += 1
+        shapes[f"conv{number}.weight"] = (out, kernel, kernel, inputs)
+        shapes[f"batch_norm{number}.weight"] = (out,)
+        shapes[f"batch_norm{number}.bias"] = (out,)
+
+    conv(RESNET_WIDTH, 3, 1)
+    width = RESNET_WIDTH
+    for out in (RESNET_WIDTH, 2 * RESNET_WIDTH, 4 * RESNET_WIDTH):
+        if out != width:
+            conv(out, 1, width)  # the shortcut comes first
+        conv(out, 3, width)
+        conv(out, 3, out)
+        width = out
+    shapes["dense1.weight"] = (CLASSES, width)
+    shapes["dense1.bias"] = (CLASSES,)
+    return shapes
+
+
 MODELS = {
     # name: parameters in the order in which build_model creates them
     "mlp": {
@@ -37,6 +64,14 @@ MODELS = {
         "dense1.bias": (16,),
         "dense2.weight": (CLASSES, 16),
         "dense2.bias": (CLASSES,),
+    },
+    "resnet": resnet_parameters(),
+    "lstm": {
+        "lstm1.weight": (1, 4 * LSTM_UNITS, SIDE),
+        "lstm1.recurrent": (1, 4 * LSTM_UNITS, LSTM_UNITS),
+        "lstm1.bias": (4 * LSTM_UNITS,),
+        "dense1.weight": (CLASSES, LSTM_UNITS),
+        "dense1.bias": (CLASSES,),
     },
 }
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4}
@@ -76,8 +111,44 @@ def initial(name):
     return {p: noise(100 + i, int(np.prod(s))).reshape(s) * scale(s) for i, (p, s) in enumerate(shapes.items())}
 
 
+def resnet_forward(p, x):
+    number = 0
+
+    def conv_norm(x, stride):
+        nonlocal number
+        number += 1
+        w = p[f"conv{number}.weight"].permute(0, 3, 1, 2)
+        y = F.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2)
+        return F.batch_norm(y, None, None, p[f"batch_norm{number}.weight"], p[f"batch_norm{number}.bias"], training=True)
+
+    x = F.relu(conv_norm(x.permute(0, 3, 1, 2), 1))
+    for stage in range(3):
+        stride = 1 if stage == 0 else 2
+        shortcut = x if stage == 0 else conv_norm(x, stride)
+        y = F.relu(conv_norm(x, stride))
+        x = F.relu(conv_norm(y, 1) + shortcut)
+    return F.linear(x.mean((2, 3)), p["dense1.weight"], p["dense1.bias"])
+
+
+def lstm_forward(p, x):
+    """Gates in ONNX's order: input, output, forget, cell. The forget gate has a bias of 1 beside its parameter."""
+    w, r, b = p["lstm1.weight"][0], p["lstm1.recurrent"][0], p["lstm1.bias"]
+    steps = x.flatten(2)
+    h = torch.zeros(x.shape[0], LSTM_UNITS, dtype=x.dtype)
+    c = torch.zeros_like(h)
+    for t in range(steps.shape[1]):
+        i, o, f, g = (steps[:, t] @ w.T + h @ r.T + b).chunk(4, 1)
+        c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+    return F.linear(h, p["dense1.weight"], p["dense1.bias"])
+
+
 def forward(name, p, x):
     """x is (B,H,W,C); activations between convolutions are (B,C,H,W), as PyTorch wants them."""
+    if name == "resnet":
+        return resnet_forward(p, x)
+    if name == "lstm":
+        return lstm_forward(p, x)
     if name == "cnn":
         x = x.permute(0, 3, 1, 2)
         for layer in ("conv1", "conv2"):
@@ -90,10 +161,10 @@ def forward(name, p, x):
 
 
 def optimizer_for(kind, p):
-    """Weight decay acts on weights only, not on biases."""
+    """Weight decay acts on weights only, not on biases and the scales of norms."""
     groups = [
-        {"params": [t for n, t in p.items() if n.endswith("weight")]},
-        {"params": [t for n, t in p.items() if n.endswith("bias")], "weight_decay": 0.0},
+        {"params": [t for t in p.values() if t.ndim > 1]},
+        {"params": [t for t in p.values() if t.ndim == 1], "weight_decay": 0.0},
     ]
     if kind == "sgd":
         return torch.optim.SGD(groups, **SGD)

@@ -5,6 +5,7 @@
 
 #include "tests/formats/test_files.h"
 #include "trivet/base/error.h"
+#include "trivet/data/image_data.h"
 
 namespace trivet {
 namespace {
@@ -22,13 +23,13 @@ class Nowhere final : public LogSink {
   void progress(const Progress&) override {}
 };
 
-ImageData images(std::int64_t count, std::int64_t side = kSide) {
+std::unique_ptr<DataSource> images(std::int64_t count, std::int64_t side = kSide) {
   ImageData data;
   data.count = count;
   data.height = data.width = side;
   data.channels = 1;
   data.pixels.resize(static_cast<std::size_t>(count * side * side));
-  return data;
+  return image_source(std::move(data), {"some.images"});
 }
 
 // A run with the checkpoints of steps 2, 4 and 6, of which `best` is the best.
@@ -43,22 +44,27 @@ class Inference : public ::testing::Test {
   }
 
   static ModelTask task() {
-    ModelTask task;
-    task.model.name = "mlp";
-    task.model.hidden = {5};
-    task.sample_shape = {kSide, kSide, 1};
-    task.seed = 3;
-    return task;
+    ModelConfig model;
+    model.name = "mlp";
+    model.hidden = {5};
+    model.classes = 10;
+    return label_task(model, {kSide, kSide, 1}, 3);
+  }
+
+  static TrainState trained() {
+    TrainState state;
+    state.seed = 3;
+    state.task = task();
+    state.preparation = images(2)->fit(std::vector<std::int64_t>{0, 1}, {});
+    state.preparation.values["classes"] = 10;
+    return state;
   }
 
   void save(std::int64_t best) const {
     for (const std::int64_t step : {2, 4, 6}) {
-      TrainState state;
+      TrainState state = trained();
       state.step = step;
       state.best_step = best;
-      state.seed = 3;
-      state.task = task();
-      state.normalization = Normalization::unit(1);
       folder_.save(*arena_, state);
     }
   }
@@ -141,10 +147,9 @@ TEST_F(Inference, NamesARunWithoutCheckpoints) {
 }
 
 TEST_F(Inference, PlansOnePassForEachSizeOfBatch) {
-  TrainState model;
-  model.task = task();
   const auto plans = [&](std::int64_t count) {
-    return plan_inference(config(run_.path()), model, images(count), *device_);
+    const InferData data = InferData::of(config(run_.path()), trained(), images(count));
+    return plan_inference(config(run_.path()), trained(), data, *device_);
   };
   EXPECT_THAT(plans(20).predict, UnorderedElementsAre(Key(8), Key(4)));
   EXPECT_THAT(plans(16).predict, UnorderedElementsAre(Key(8)));
@@ -156,12 +161,10 @@ TEST_F(Inference, PlansOnePassForEachSizeOfBatch) {
 }
 
 TEST_F(Inference, RefusesImagesOfAnotherShapeAndNone) {
-  TrainState model;
-  model.task = task();
   testing::expect_error(ErrorCode::data, {"[7,7,1]", "[6,6,1]"},
-                        [&] { plan_inference(config(run_.path()), model, images(4, 7), *device_); });
-  testing::expect_error(ErrorCode::data, {"no images"},
-                        [&] { plan_inference(config(run_.path()), model, images(0), *device_); });
+                        [&] { InferData::of(config(run_.path()), trained(), images(4, 7)); });
+  testing::expect_error(ErrorCode::data, {"no samples"},
+                        [&] { InferData::of(config(run_.path()), trained(), images(0)); });
 }
 
 TEST_F(Inference, StoppedBeforeTheEndWritesNothing) {
@@ -179,7 +182,7 @@ TEST_F(Inference, StoppedBeforeTheEndWritesNothing) {
   const InferResult result = run_inference(job, device_, std::atomic<bool>(false), log);
   EXPECT_FALSE(result.interrupted);
   EXPECT_EQ(result.samples, 16);
-  EXPECT_FALSE(result.accuracy.has_value());
+  EXPECT_FALSE(result.metrics.has_value());
   EXPECT_TRUE(fs::exists(job.output));
 }
 

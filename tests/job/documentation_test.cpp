@@ -51,6 +51,7 @@ class JobDocumentationTest : public JobTest {
   // A job's data files need not be installed where the tests run.
   std::vector<std::string> data_overrides(const std::string& text) const {
     const std::string images = (folder_ / "images.idx").native();
+    if (text.find("file:") != std::string::npos) return {"data.train.file=" + images};
     if (text.find("kind: infer") != std::string::npos) return {"data.images=" + images, "data.labels=" + images};
     return {"data.train.images=" + images, "data.train.labels=" + images, "data.test.images=" + images,
             "data.test.labels=" + images};
@@ -67,10 +68,15 @@ TEST_F(JobDocumentationTest, NamesEveryKeyAndNoOther) {
 
 TEST_F(JobDocumentationTest, StatesTheDefaultsThatTheReaderUses) {
   const std::vector<std::string> jobs = {
-      train_text("train: {schedule: {name: cosine}}\n"),
+      train_text("train: {schedule: {name: cosine}, average: {}, early_stop: {}}\n"),
+      train_text("train: {schedule: {name: one_cycle}}\n"),
+      "kind: train\nname: t\ndata: {train: {file: images.idx}}\n",
       train_text("train:\n  optimizer: {name: sgd}\n  schedule: {name: step, milestones: [1]}\n"),
       train_text("model: {name: layers, layers: [{type: conv, filters: 1}]}\n"),
       train_text("model: {name: layers, layers: [{type: max_pool}]}\n"),
+      train_text("model: {name: resnet}\n"),
+      train_text("model: {name: wide_deep}\n"),
+      train_text("model: {name: lstm}\n"),
       train_text(),
       infer_text("infer: {run: r}\n"),
   };
@@ -115,7 +121,7 @@ TEST_F(JobDocumentationTest, ShowsJobsThatAreAccepted) {
       block += line + "\n";
     }
   }
-  EXPECT_EQ(shown, 3);
+  EXPECT_EQ(shown, 4);
 }
 
 TEST_F(JobDocumentationTest, ExamplesAreAcceptedAndNamedForTheirFiles) {

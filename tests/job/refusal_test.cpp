@@ -46,6 +46,9 @@ TEST_F(JobRefusalTest, NamesTheNearestKeyAtEachLevel) {
 TEST_F(JobRefusalTest, RefusesValuesOutOfRange) {
   expect_refused({
       {"seed: -1\n", "seed: expected an integer from 0 to 9223372036854775807, found -1"},
+      {"memory: 2GB\n", "memory: '2GB' is no amount of memory"},
+      {"memory: -1GiB\n", "memory: '-1GiB' is no amount of memory"},
+      {"memory: nanGiB\n", "is no amount of memory"},
       {"threads: 1025\n", "threads: expected an integer from 0 to 1024"},
       {"model: {hidden: []}\n", "model.hidden: expected a list of 1 to 1000 integers"},
       {"model: {hidden: [0]}\n", "model.hidden[0]: expected an integer from 1 to 1000000, found 0"},
@@ -62,7 +65,11 @@ TEST_F(JobRefusalTest, RefusesValuesOutOfRange) {
       {"train: {optimizer: {beta2: 1}}\n", "train.optimizer.beta2"},
       {"train: {schedule: {name: cosine, floor: 2}}\n", "train.schedule.floor"},
       {"train: {checkpoint: {every_epochs: 0}}\n", "train.checkpoint.every_epochs"},
-      {"train: {checkpoint: {best_metric: f1}}\n", "expected one of accuracy, loss"},
+      {"train: {checkpoint: {best_metric: f2}}\n", "did you mean 'f1'?"},
+      {"train: {loss: hubert}\n", "did you mean 'huber'?"},
+      {"train: {average: {decay: 1}}\n", "train.average.decay: expected a number from 0 to less than 1"},
+      {"train: {early_stop: {patience: 0}}\n", "train.early_stop.patience: expected an integer from 1"},
+      {"train: {schedule: {name: one_cycle, start: 0}}\n", "train.schedule.start: expected a number above 0"},
   });
   EXPECT_THAT(error_of(train_text(), {"data.validation=1"}).what(), HasSubstr("data.validation: expected a number"));
   EXPECT_THAT(error_of(train_text(), {"data.augment.flip=yes"}).what(), HasSubstr("expected true or false"));
@@ -73,14 +80,23 @@ TEST_F(JobRefusalTest, RefusesKeysThatHaveNoEffect) {
       {"model: {name: mlp, channels: [3]}\n", "model.channels: applies only with name: cnn, found name: mlp"},
       {"model: {name: mlp, batch_norm: true}\n", "model.batch_norm: applies only with name: cnn"},
       {"model: {layers: []}\n", "model.layers: applies only with name: layers, found name: cnn"},
-      {"model: {name: layers, hidden: [3], layers: [{type: flatten}]}\n", "applies only with name: mlp or cnn"},
+      {"model: {name: layers, hidden: [3], layers: [{type: flatten}]}\n",
+       "applies only with name: mlp or cnn or wide_deep or autoencoder"},
+      {"model: {name: resnet, units: 3}\n", "model.units: applies only with name: lstm"},
+      {"model: {name: autoencoder, classes: 3}\n",
+       "model.classes: applies only with name: logistic or mlp or cnn or resnet"},
+
       {"model: {name: layers, layers: [{type: conv, filters: 1, units: 3}]}\n",
        "model.layers[0].units: applies only with type: dense, found type: conv"},
       {"model: {name: layers, layers: [{type: flatten, size: 3}]}\n",
        "applies only with type: max_pool or average_pool"},
-      {"train: {optimizer: {momentum: 0.9}}\n", "applies only with name: sgd, found name: adamw"},
-      {"train: {optimizer: {name: sgd, beta1: 0.9}}\n", "applies only with name: adamw, found name: sgd"},
-      {"train: {schedule: {floor: 0.1}}\n", "applies only with name: cosine, found name: constant"},
+      {"train: {optimizer: {momentum: 0.9}}\n", "applies only with name: sgd or muon, found name: adamw"},
+      {"train: {optimizer: {name: sgd, beta1: 0.9}}\n",
+       "applies only with name: adamw or lion or muon, found name: sgd"},
+      {"train: {optimizer: {name: adafactor, epsilon: 0.1}}\n", "applies only with name: adamw or muon"},
+      {"train: {schedule: {floor: 0.1}}\n",
+       "applies only with name: cosine or linear or one_cycle, found name: constant"},
+      {"train: {schedule: {name: one_cycle, warmup_steps: 3}}\n", "found name: one_cycle"},
       {"train: {schedule: {name: cosine, gamma: 0.1}}\n", "applies only with name: step"},
       {"infer: {run: x}\n", "infer: applies only with kind: infer, found kind: train"},
   });
@@ -99,22 +115,45 @@ TEST_F(JobRefusalTest, DoesNotJudgeKeysUnderAChoiceThatIsWrong) {
 TEST_F(JobRefusalTest, ChecksKeysAgainstEachOther) {
   expect_refused({
       {"train: {batch: 32, micro_batch: 33}\n", "train.micro_batch: 33 is larger than train.batch, which is 32"},
-      {"train: {top_k: 11}\n", "train.top_k: 11 is larger than model.classes, which is 10"},
+      {"model: {classes: 10}\ntrain: {top_k: 11}\n", "train.top_k: 11 is larger than model.classes, which is 10"},
       {"train: {schedule: {name: step}}\n", "train.schedule.milestones: missing"},
       {"train: {schedule: {name: step, milestones: [3, 3]}}\n", "must ascend, found 3 before 3"},
       {"train: {schedule: {name: step, milestones: [1, 5, 4]}}\n", "must ascend, found 5 before 4"},
       {"model: {name: layers}\n", "model.layers: model.name: layers needs at least one layer"},
       {"model: {name: layers, layers: []}\n", "needs at least one layer"},
-      {"model: {name: layers, layers: [{type: flatten}, {type: dense, units: 9}]}\n",
-       "job.yaml:4:70: model.layers[1].units: the last layer has 9 units for 10 classes"},
+      {"model: {name: layers, classes: 10, layers: [{type: flatten}, {type: dense, units: 9}]}\n",
+       "job.yaml:4:83: model.layers[1].units: the last layer has 9 units for 10 classes"},
       {"train: {checkpoint: {keep_best: true}}\ndata: {}\n", "the key 'data' is there twice"},
   });
   const std::string keep =
       error_of(train_text("train: {checkpoint: {keep_best: true}}\n"), {"data.validation=0"}).what();
   EXPECT_THAT(keep, HasSubstr("train.checkpoint.keep_best: needs a validation split"));
+  const std::string stop = error_of(train_text("train: {early_stop: {}}\n"), {"data.validation=0"}).what();
+  EXPECT_THAT(stop, HasSubstr("train.early_stop: needs a validation split"));
   const std::string metric =
       error_of(train_text("train: {checkpoint: {best_metric: loss}}\n"), {"data.validation=0"}).what();
   EXPECT_THAT(metric, HasSubstr("train.checkpoint.best_metric: needs a validation split"));
+}
+
+TEST_F(JobRefusalTest, RefusesDataOfTwoForms) {
+  const auto what = [&](const std::string& data) {
+    return std::string(error_of("kind: train\nname: x\ndata: " + data + "\n").what());
+  };
+  EXPECT_THAT(what("{train: {file: images.idx, labels: labels.idx}}"),
+              HasSubstr("data.train.labels: applies only to images"));
+  EXPECT_THAT(what("{train: {images: images.idx, labels: labels.idx, targets: labels.idx}}"),
+              HasSubstr("data.train.targets: applies only with `file`"));
+  EXPECT_THAT(what("{train: {images: images.idx, labels: labels.idx}, table: {missing: error}}"),
+              HasSubstr("data.table: applies only with `file`"));
+  EXPECT_THAT(what("{train: {file: images.idx}, augment: {flip: true}}"),
+              HasSubstr("data.augment: applies only to images"));
+  EXPECT_THAT(what("{train: {file: images.idx}, test: {images: images.idx, labels: labels.idx}}"),
+              HasSubstr("data.test.images: is of another kind than the training data"));
+  EXPECT_THAT(what("{train: {file: images.idx}, table: {columns: [{name: a, type: number}, {name: a, type: ignore}]}}"),
+              HasSubstr("data.table.columns[1].name: the column 'a' is there twice"));
+  EXPECT_THAT(what("{train: {file: absent.csv}}"), HasSubstr("data.train.file: there is no file"));
+  EXPECT_THAT(what("{train: {file: images.idx}, table: {columns: [{name: a}]}}"),
+              HasSubstr("missing key 'data.table.columns[0].type'"));
 }
 
 TEST_F(JobRefusalTest, ListsAllProblemsInOneError) {

@@ -90,6 +90,69 @@ TEST_F(JobTest, ReadsTheKeysThatOtherChoicesHave) {
   EXPECT_EQ(spec.train.schedule.floor, 0.1);
 }
 
+TEST_F(JobTest, LeavesToTheDataWhatTheDataKnow) {
+  const JobSpec spec = parse(train_text());
+  EXPECT_EQ(spec.model.classes, 0);
+  EXPECT_EQ(spec.train.top_k, 0);
+  EXPECT_EQ(spec.train.loss, "");
+  EXPECT_EQ(spec.train.checkpoint.best_metric, "");
+  EXPECT_FALSE(spec.train.average.has_value());
+  EXPECT_FALSE(spec.train.early_stop.has_value());
+}
+
+TEST_F(JobTest, ReadsTablesAndArrays) {
+  write_text(folder_ / "t.csv", "x");
+  const JobSpec spec = parse(R"(
+kind: train
+name: table
+data:
+  train: {file: t.csv}
+  test: {file: t.csv, targets: images.idx}
+  table:
+    target: "price: in \u20ac"
+    columns: [{name: age, type: number}, {name: "a, b", type: ignore}]
+    categories: indices
+    missing: error
+  target: number
+  class_weights: balanced
+  sampler: balanced
+train:
+  loss: huber
+  optimizer: {name: sgd, nesterov: true}
+  schedule: {name: one_cycle, start: 0.1, rise: 0.4, floor: 0.01}
+  average: {decay: 0.99, start_step: 10}
+  early_stop: {patience: 3, min_delta: 0.01}
+  checkpoint: {best_metric: r2}
+)");
+  EXPECT_EQ(spec.data.train.file, folder_ / "t.csv");
+  EXPECT_FALSE(spec.data.train.is_images());
+  EXPECT_EQ(spec.data.test->targets, folder_ / "images.idx");
+  EXPECT_EQ(spec.data.table.target, "price: in \xe2\x82\xac");
+  EXPECT_EQ(spec.data.table.columns, (std::map<std::string, std::string>{{"age", "number"}, {"a, b", "ignore"}}));
+  EXPECT_EQ(spec.data.table.categories, "indices");
+  EXPECT_EQ(spec.data.table.missing, "error");
+  EXPECT_EQ(spec.data.target, "number");
+  EXPECT_EQ(spec.data.class_weights, "balanced");
+  EXPECT_EQ(spec.data.sampler, "balanced");
+  EXPECT_EQ(spec.train.loss, "huber");
+  EXPECT_TRUE(spec.train.optimizer.nesterov);
+  EXPECT_EQ(spec.train.schedule.start, 0.1);
+  EXPECT_EQ(spec.train.schedule.rise, 0.4);
+  EXPECT_EQ(spec.train.schedule.floor, 0.01);
+  EXPECT_EQ(spec.train.average->decay, 0.99);
+  EXPECT_EQ(spec.train.average->start_step, 10);
+  EXPECT_EQ(spec.train.early_stop->patience, 3);
+  EXPECT_EQ(spec.train.early_stop->min_delta, 0.01);
+  EXPECT_EQ(spec.train.checkpoint.best_metric, "r2");
+  const JobSpec infer = parse("kind: infer\nname: i\ndata: {file: t.csv}\ninfer: {run: r}\n");
+  EXPECT_EQ(infer.infer.data.file, folder_ / "t.csv");
+}
+
+TEST_F(JobTest, AnAutoencoderNeedsNoLabels) {
+  const JobSpec spec = parse("kind: train\nname: a\ndata: {train: {images: images.idx}}\nmodel: {name: autoencoder}\n");
+  EXPECT_TRUE(spec.data.train.labels.empty());
+}
+
 TEST_F(JobTest, ReadsLayersOfEveryType) {
   const JobSpec spec = parse(train_text(R"(
 model:
@@ -134,8 +197,10 @@ model:
 TEST_F(JobTest, FillsInDefaultsThatDependOnOtherKeys) {
   EXPECT_THAT(parse(train_text()).model.hidden, ElementsAre(128));
   EXPECT_THAT(parse(train_text("model: {name: mlp}\n")).model.hidden, ElementsAre(256));
-  EXPECT_EQ(parse(train_text()).train.top_k, 5);
-  EXPECT_EQ(parse(train_text("model: {classes: 3}\n")).train.top_k, 3);
+  EXPECT_THAT(parse(train_text("model: {name: autoencoder}\n")).model.hidden, ElementsAre(128, 32));
+  EXPECT_EQ(parse(train_text("train: {optimizer: {name: lion}}\n")).train.optimizer.beta2, 0.99);
+  EXPECT_EQ(parse(train_text("train: {optimizer: {name: muon}}\n")).train.optimizer.momentum, 0.95);
+  EXPECT_TRUE(parse(train_text("train: {optimizer: {name: muon}}\n")).train.optimizer.nesterov);
   EXPECT_TRUE(parse(train_text()).train.checkpoint.keep_best);
   EXPECT_FALSE(parse(train_text(), {"data.validation=0"}).train.checkpoint.keep_best);
 }
@@ -207,6 +272,17 @@ TEST_F(JobTest, RoundTripsThroughTheResolvedForm) {
                  "{type: layer_norm}, {type: dense, units: 10}]}\n"),
       "kind: train\nname: \"5\"\ndata: {train: {images: images.idx, labels: labels.idx}, validation: 0,\n"
       "  test: {images: test-images.idx, labels: test-labels.idx}}\n",
+      train_text("model: {name: autoencoder, hidden: [7]}\ntrain: {loss: l1, average: {}, early_stop: {}}\n"),
+      train_text("train: {optimizer: {name: muon}, schedule: {name: one_cycle}}\n"),
+      train_text("train: {optimizer: {name: lion}, schedule: {name: linear}, top_k: 2}\n"),
+      train_text("train: {optimizer: {name: adafactor}, checkpoint: {best_metric: mae}}\n"),
+      "kind: train\nname: t\ndata: {train: {file: images.idx, targets: labels.idx}, sampler: balanced,\n"
+      "  table: {target: 'a: b', columns: [{name: '- #', type: ignore}]}}\n",
+      "kind: infer\nname: i\ndata: {file: images.idx, targets: labels.idx}\ninfer: {run: r}\n",
+      train_text("model: {name: resnet, form: imagenet, depth: 18, precision: bf16}\nmemory: 1.5GiB\n"),
+      train_text("model: {name: wide_deep, hidden: [8], embedding: 3}\n"),
+      train_text("model: {name: lstm, depth: 2, units: 7, dropout: 0.5}\n"),
+      train_text("model: {name: logistic}\n"),
       infer_text("infer: {run: some-id}\n"),
       infer_text("infer: {run: 'run #1', output: 'a b: c.csv', format: npy}\n"),
   };
@@ -219,14 +295,21 @@ TEST_F(JobTest, RoundTripsThroughTheResolvedForm) {
 }
 
 TEST_F(JobTest, ResolvedFormHoldsEveryKeyThatApplies) {
-  std::string all = resolved_yaml(parse(train_text("train: {schedule: {name: cosine}}\n"))) +
-                    resolved_yaml(parse(train_text("train:\n  optimizer: {name: sgd}\n"
-                                                   "  schedule: {name: step, milestones: [1]}\n"))) +
-                    resolved_yaml(parse(train_text("model: {name: layers, layers: [{type: conv, filters: 1}, "
-                                                   "{type: max_pool}, {type: dropout, rate: 0}, "
-                                                   "{type: dense, units: 10}]}\n"),
-                                        {"data.test.images=images.idx", "data.test.labels=labels.idx"})) +
-                    resolved_yaml(parse(infer_text("infer: {run: r, output: o.csv}\n")));
+  const std::vector<std::string> texts = {
+      train_text("model: {classes: 4}\ntrain: {schedule: {name: one_cycle}, loss: mse, top_k: 2, average: {}, "
+                 "early_stop: {}, checkpoint: {best_metric: f1}}\n"),
+      train_text("train:\n  optimizer: {name: sgd}\n  schedule: {name: step, milestones: [1]}\n"),
+      train_text("model: {name: layers, layers: [{type: conv, filters: 1}, {type: max_pool}, {type: dropout, rate: 0}, "
+                 "{type: dense, units: 10}]}\n"),
+      "kind: train\nname: t\ndata: {train: {file: images.idx, targets: labels.idx},\n  test: {file: images.idx},\n"
+      "  table: {target: a, columns: [{name: b, type: ignore}]}}\n",
+      train_text("model: {name: resnet, precision: bf16}\nmemory: 512MiB\n"),
+      train_text("model: {name: wide_deep}\n"),
+      train_text("model: {name: lstm}\n"),
+      infer_text("infer: {run: r, output: o.csv}\n"),
+  };
+  std::string all;
+  for (const std::string& text : texts) all += resolved_yaml(parse(text));
   for (const std::string& key : job_keys()) {
     const std::string last = key.substr(key.find_last_of('.') + 1);
     EXPECT_THAT(all, HasSubstr(last + ":")) << key;

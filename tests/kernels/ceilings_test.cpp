@@ -8,7 +8,8 @@ namespace {
 TEST(Ceilings, ArePositiveAndFinite) {
   for (const int threads : {1, 2}) {
     const Ceilings c = measure_ceilings(threads);
-    for (const double figure : {c.matrix_flops, c.vector_flops, c.memory_bytes, c.cache_bytes, c.launch_seconds}) {
+    for (const double figure : {c.matrix_flops, c.bf16_matrix_flops, c.int8_matrix_flops, c.vector_flops,
+                                c.memory_bytes, c.triad_bytes, c.cache_bytes, c.launch_seconds}) {
       EXPECT_TRUE(std::isfinite(figure));
       EXPECT_GT(figure, 0);
     }

@@ -81,13 +81,13 @@ void for_each_kernel(int threads, const Check& check) {
   linear.activation = Activation::relu;
   MatmulAttrs transposed;
   transposed.transpose_a = true;
-  Conv2dAttrs forward;
+  ConvAttrs forward;
   forward.pads = {4, {1, 1, 1, 1}};
-  Conv2dBackwardDataAttrs data;
-  static_cast<Conv2dWindow&>(data) = forward;
+  ConvBackwardDataAttrs data;
+  static_cast<ConvWindow&>(data) = forward;
   data.input_shape = {4, {43, 9, 11, 33}};
-  Conv2dBackwardWeightsAttrs weights;
-  static_cast<Conv2dWindow&>(weights) = forward;
+  ConvBackwardWeightsAttrs weights;
+  static_cast<ConvWindow&>(weights) = forward;
   weights.kernel_shape = {4, {35, 3, 3, 33}};
   Buffer x({130, 257}, 2), w({131, 257}, 3), bias({131}, 4), y({130, 131}), dw({131, 257});
   Buffer image({43, 9, 11, 33}, 5), kernel({35, 3, 3, 33}, 6), image_out({43, 9, 11, 35}, 7), channel_bias({35}, 8);
@@ -142,7 +142,7 @@ TEST(OneDnnKernels, LeaveTheCallersNumberOfThreads) {
 }
 
 TEST(OneDnnKernels, OfSeveralPlansRunAtTheSameTime) {
-  const Conv2dAttrs attrs;
+  const ConvAttrs attrs;
   const auto run = [&attrs](std::vector<float>& result) {
     Buffer x({2, 9, 9, 16}, 2), w({32, 3, 3, 16}, 3), y({2, 7, 7, 32});
     Prepare kernel("conv2d", {x.view, w.view}, y.view, &attrs, 1);
@@ -157,15 +157,16 @@ TEST(OneDnnKernels, OfSeveralPlansRunAtTheSameTime) {
   for (const std::vector<float>& result : results) expect_same_bits(result, alone);
 }
 
-TEST(OneDnnKernels, RefuseOtherTypesThanFloat32) {
+TEST(OneDnnKernels, RefuseOtherTypesThanThoseOfModels) {
   TensorDesc desc;
   desc.rank = 2;
   desc.shape[0] = desc.shape[1] = 3;
   const MatmulAttrs attrs;
-  for (const DType dtype : {DType::f32, DType::f64, DType::i32}) {
+  for (const DType dtype : {DType::f32, DType::f64, DType::i32, DType::bf16, DType::f16, DType::i8}) {
     desc.dtype = dtype;
     const std::array in = {desc, desc};
-    EXPECT_EQ(find("matmul", best_isa())->supports(KernelSpec{in, {&desc, 1}, &attrs, 1}), dtype == DType::f32);
+    EXPECT_EQ(find("matmul", best_isa())->supports(KernelSpec{in, {&desc, 1}, &attrs, 1}),
+              dtype == DType::f32 || dtype == DType::bf16);
   }
 }
 

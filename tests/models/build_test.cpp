@@ -42,6 +42,7 @@ std::vector<std::string> op_names(const Graph& graph) {
 ModelConfig named(const std::string& name) {
   ModelConfig config;
   config.name = name;
+  config.classes = 10;
   return config;
 }
 
@@ -199,7 +200,7 @@ TEST(BuildModel, RefusesAnOutputThatIsNotOneLogitForEachClass) {
 }
 
 TEST(BuildModel, RefusesUnknownNamesAndListsTheKnownOnes) {
-  EXPECT_THAT(message_of(named("resnet")), ::testing::AllOf(HasSubstr("resnet"), HasSubstr("mlp, cnn, layers")));
+  EXPECT_THAT(message_of(named("resnext")), ::testing::AllOf(HasSubstr("'resnext'"), HasSubstr("mlp, cnn, resnet")));
   EXPECT_THAT(message_of(layers_model({layer("pool")})), ::testing::AllOf(HasSubstr("'pool'"), HasSubstr("max_pool")));
   LayerConfig odd = dense(10);
   odd.activation = "relo";

@@ -89,6 +89,41 @@ std::vector<Ref> linear_reference(const std::vector<Ref>& in, const Variant& var
   return {y};
 }
 
+// dx = dy w.
+std::vector<Ref> backward_data_reference(const std::vector<Ref>& in, const Variant&) {
+  const Ref& dy = in[0];
+  const Ref& w = in[1];
+  const std::int64_t n = w.shape[0];
+  const std::int64_t k = w.shape[1];
+  Shape shape = dy.shape;
+  shape.back() = k;
+  Ref dx = Ref::zeros(shape);
+  for (std::int64_t i = 0; i < dy.size() / n; ++i) {
+    for (std::int64_t l = 0; l < k; ++l) {
+      for (std::int64_t j = 0; j < n; ++j) dx[i * k + l] += dy[i * n + j] * w[j * k + l];
+    }
+  }
+  return {dx};
+}
+
+// dw = dy^T x, db = sum of dy's rows.
+std::vector<Ref> backward_weights_reference(const std::vector<Ref>& in, const Variant& variant) {
+  const Ref& x = in[0];
+  const Ref& dy = in[1];
+  const std::int64_t k = x.shape.back();
+  const std::int64_t n = dy.shape.back();
+  Ref dw = Ref::zeros({n, k});
+  Ref db = Ref::zeros({n});
+  for (std::int64_t i = 0; i < x.size() / k; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      db[j] += dy[i * n + j];
+      for (std::int64_t l = 0; l < k; ++l) dw[j * k + l] += dy[i * n + j] * x[i * k + l];
+    }
+  }
+  if (!std::get<bool>(attribute("linear_backward_weights", variant, "bias"))) return {dw};
+  return {dw, db};
+}
+
 std::vector<Variant> matmul_variants() {
   const Attrs ta = {{"transpose_a", true}};
   const Attrs tb = {{"transpose_b", true}};
@@ -123,8 +158,8 @@ std::vector<Variant> matmul_variants() {
       {"deep_transpose_b", {f32({17, 1025}), f32({33, 1025})}, tb, false, 2e-5},
       {"wide", {f32({33, 3}), f32({3, 1025})}, {}, false},
       {"tall_transpose_a", {f32({3, 1025}), f32({3, 33})}, ta, false},
-      {"large", {f32({129, 257}), f32({257, 131})}, {}, false, 1e-5},
-      {"large_transpose_both", {f32({257, 129}), f32({131, 257})}, both, false, 1e-5},
+      {"large", {f32({129, 257}), f32({257, 131})}, {}, false, 2e-5},
+      {"large_transpose_both", {f32({257, 129}), f32({131, 257})}, both, false, 2e-5},
       {"mean_1e4", {f32({33, 5}, far), f32({5, 3})}, {}, false, 1e-3},
       {"infinities_and_nan", {f32({4, 7}, odd_values), f32({7, 3})}, {}, false},
       {"infinities_and_nan_in_b", {f32({17, 3}), f32({20, 3}, odd_values)}, tb, false},
@@ -156,12 +191,81 @@ std::vector<Variant> linear_variants() {
   };
 }
 
+// x (rows, K) and w (N, K); deep and wide ones, and a single row.
+struct Layer {
+  std::string name;
+  Shape rows;
+  std::int64_t k, n;
+  double tolerance = 2e-6;
+};
+
+const std::vector<Layer> kLayers = {{"small", {3}, 4, 5},           {"vector", {}, 4, 5},
+                                    {"sequence", {2, 3}, 4, 5},     {"one_element", {1}, 1, 1},
+                                    {"rows_33", {33}, 17, 3, 5e-6}, {"many_rows", {2, 1025}, 3, 5, 1e-4},
+                                    {"wide", {3}, 33, 1025, 5e-5},  {"large", {129}, 257, 131, 2e-5},
+                                    {"tall", {5000}, 10, 200, 1e-4}};
+
+Shape with(Shape rows, std::int64_t columns) {
+  rows.push_back(columns);
+  return rows;
+}
+
+// Small integers: exact in bf16, so that rounded weights are what the reference sees.
+CaseInput whole(DType dtype, Shape shape) {
+  return {{dtype, std::move(shape)}, {.kind = Fill::Kind::index, .a = -3, .b = 4}};
+}
+
+std::vector<Variant> backward_data_variants() {
+  std::vector<Variant> variants;
+  for (const Layer& l : kLayers) {
+    variants.push_back({l.name, {f32(with(l.rows, l.n)), f32({l.n, l.k})}, {}, false, l.tolerance});
+    variants.push_back({l.name + "_f32_weights",
+                        {whole(DType::bf16, with(l.rows, l.n)), whole(DType::f32, {l.n, l.k})},
+                        {},
+                        false,
+                        l.tolerance});
+  }
+  return variants;
+}
+
+std::vector<Variant> backward_weights_variants() {
+  std::vector<Variant> variants;
+  for (const Layer& l : kLayers) {
+    const std::vector<CaseInput> inputs = {f32(with(l.rows, l.k)), f32(with(l.rows, l.n))};
+    variants.push_back({l.name, inputs, {}, false, l.tolerance});
+    variants.push_back({l.name + "_and_bias", inputs, {{"bias", true}}, false, l.tolerance});
+    variants.push_back(
+        {l.name + "_and_bias_f32", inputs, {{"bias", true}, {"dtype", std::string("f32")}}, false, l.tolerance});
+  }
+  return variants;
+}
+
+std::vector<Variant> mixed_linear_variants() {
+  std::vector<Variant> variants = linear_variants();
+  for (const Layer& l : kLayers) {
+    variants.push_back({l.name + "_f32_weights",
+                        {whole(DType::bf16, with(l.rows, l.k)), whole(DType::f32, {l.n, l.k}), f32({l.n})},
+                        {},
+                        false,
+                        l.tolerance});
+  }
+  return variants;
+}
+
 }  // namespace
 
 std::vector<OpCase> matrix_cases() {
   return {
-      {.op = "matmul", .reference = matmul_reference, .variants = matmul_variants()},
-      {.op = "linear", .reference = linear_reference, .variants = linear_variants()},
+      {.op = "matmul", .reference = matmul_reference, .variants = matmul_variants(), .bf16_inputs = {0, 1}},
+      {.op = "linear", .reference = linear_reference, .variants = mixed_linear_variants(), .bf16_inputs = {0, 1, 2}},
+      {.op = "linear_backward_data",
+       .reference = backward_data_reference,
+       .variants = backward_data_variants(),
+       .bf16_inputs = {0, 1}},
+      {.op = "linear_backward_weights",
+       .reference = backward_weights_reference,
+       .variants = backward_weights_variants(),
+       .bf16_inputs = {0, 1}},
   };
 }
 

@@ -18,7 +18,8 @@ std::vector<std::int64_t> targets(const Ref& x, const std::string& op, const Var
   const auto axes = std::get<std::vector<std::int64_t>>(attribute(op, v, "axes"));
   const bool keepdims = std::get<bool>(attribute(op, v, "keepdims"));
   const auto rank = static_cast<std::int64_t>(x.shape.size());
-  std::vector<bool> reduced(x.shape.size(), axes.empty());
+  const bool all = axes.empty() && !std::get<bool>(attribute(op, v, "noop_with_empty_axes"));
+  std::vector<bool> reduced(x.shape.size(), all);
   for (const std::int64_t axis : axes) reduced[static_cast<std::size_t>((axis + rank) % rank)] = true;
   shape.clear();
   for (std::size_t d = 0; d < x.shape.size(); ++d) {
@@ -93,8 +94,14 @@ OpCase reduce_case(const std::string& op, double start, Join join, bool mean = f
   add("parallel_all", f32({33, 4099}), {}, false, false);
   add("nan", f32({4, 33}, listed({1, 2, kNan, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})), {1}, true, false);
   add("nan_columns", f32({33, 7}, listed({1, 2, 3, 4, kNan, 6, 7, 8, 9, 10, 11})), {0}, true, false);
+  c.variants.push_back({"no_axes", {f32({3, 33})}, {{"noop_with_empty_axes", true}}});
+  c.variants.push_back({"no_axes_of_scalar", {f32({})}, {{"noop_with_empty_axes", true}}});
+  for (const std::int64_t n : {2, 10, 15, 16, 17, 64, 100, 255, 300}) {
+    add("short_rows_" + std::to_string(n), f32({67, n}), {1}, false, false);
+    add("short_columns_" + std::to_string(n), f32({67, n}), {0}, false, false);
+  }
   for (Variant& v : c.variants) {
-    if (v.name.starts_with("parallel")) v.tolerance = kLongSum;
+    if (v.name.starts_with("parallel") || v.name.starts_with("short")) v.tolerance = kLongSum;
   }
   return c;
 }
@@ -112,13 +119,6 @@ void add_extreme_variants(OpCase& c) {
 
 double larger(double a, double b) { return std::isnan(a) || std::isnan(b) ? kNan : std::max(a, b); }
 double smaller(double a, double b) { return std::isnan(a) || std::isnan(b) ? kNan : std::min(a, b); }
-
-OpCase sum_case() {
-  OpCase c = reduce_case("reduce_sum", 0, [](double a, double b) { return a + b; });
-  c.variants.push_back({"sum_of_nothing", {f32({0, 3})}, {{"axes", std::vector<std::int64_t>{0}}}, false});
-  c.variants.push_back({"sum_of_nothing_at_all", {f32({2, 0})}, {}, false});
-  return c;
-}
 
 OpCase squared_norm_case() {
   OpCase c;
@@ -141,68 +141,125 @@ OpCase squared_norm_case() {
   return c;
 }
 
-OpCase argmax_case() {
-  OpCase c;
-  c.op = "argmax";
-  c.reference = [](const std::vector<Ref>& in, const Variant& v) {
-    const Ref& x = in[0];
-    const auto rank = static_cast<std::int64_t>(x.shape.size());
-    const auto axis = static_cast<std::size_t>((std::get<std::int64_t>(attribute("argmax", v, "axis")) + rank) % rank);
-    std::int64_t inner = 1;
-    for (std::size_t d = axis + 1; d < x.shape.size(); ++d) inner *= x.shape[d];
-    const std::int64_t n = x.shape[axis];
-    Shape shape = x.shape;
-    shape[axis] = 1;
-    Ref y = Ref::zeros(shape);
-    for (std::int64_t i = 0; i < y.size(); ++i) {
-      const std::int64_t first = i / inner * n * inner + i % inner;
-      std::int64_t best = 0;
-      for (std::int64_t k = 1; k < n; ++k) {
-        const double now = x[first + k * inner], most = x[first + best * inner];
-        if (now > most || (std::isnan(now) && !std::isnan(most))) best = k;
-      }
-      y[i] = static_cast<double>(best);
+// The integer dtypes that ONNX's operators have.
+void add_integers(std::vector<OpCase>& cases) {
+  const Fill numbers = {.kind = Fill::Kind::index, .a = -20, .b = 20};
+  const Fill factors = {.kind = Fill::Kind::index, .a = -3, .b = 4};
+  const Fill bytes = {.kind = Fill::Kind::index, .a = 0, .b = 100};
+  for (OpCase& c : cases) {
+    const bool extreme = c.op == "reduce_max" || c.op == "reduce_min";
+    const bool product = c.op == "reduce_prod";
+    if (!extreme && !product && c.op != "reduce_sum" && c.op != "reduce_l1" && c.op != "reduce_sum_square") continue;
+    std::vector<DType> types = {DType::i32, DType::i64};
+    if (extreme) types = {DType::i32, DType::i64, DType::u8, DType::i8};
+    for (const DType type : types) {
+      const Fill& fill = product ? factors : type == DType::u8 ? bytes : numbers;
+      const auto add = [&](const std::string& name, Shape shape, std::vector<std::int64_t> axes) {
+        c.variants.push_back({std::string(dtype_name(type)) + "_" + name,
+                              {{{type, std::move(shape)}, fill}},
+                              {{"axes", std::move(axes)}},
+                              false});
+      };
+      add("rows", {5, 9}, {1});
+      add("columns", {9, 67}, {0});
+      add("alternating", {2, 3, 4, 3, 2}, {1, 3});
+      add("all", {2, 5}, {0, 1});
+      if (!product) add("parallel", {300, 129}, {0});
     }
-    if (!std::get<bool>(attribute("argmax", v, "keepdims")))
-      y.shape.erase(y.shape.begin() + static_cast<std::ptrdiff_t>(axis));
-    return std::vector<Ref>{y};
+  }
+}
+
+// Shared tail of the other reductions: finish() of what join() made of the elements.
+using Finish = double (*)(double);
+
+OpCase finished(OpCase c, Finish finish) {
+  c.reference = [joined = c.reference, finish](const std::vector<Ref>& in, const Variant& v) {
+    std::vector<Ref> y = joined(in, v);
+    for (double& value : y[0].data) value = finish(value);
+    return y;
   };
-  const auto add = [&c](std::string name, CaseInput x, std::int64_t axis, bool keepdims = true) {
-    c.variants.push_back({std::move(name), {std::move(x)}, {{"axis", axis}, {"keepdims", keepdims}}, false});
+  return c;
+}
+
+void set_fill(OpCase& c, const Fill& fill) {
+  for (Variant& v : c.variants) {
+    if (v.inputs[0].fill.kind == Fill::Kind::normal) v.inputs[0].fill = fill;
+  }
+}
+
+void add_empty(OpCase& c) {
+  c.variants.push_back({"of_nothing", {f32({0, 3})}, {{"axes", std::vector<std::int64_t>{0}}}, false});
+}
+
+OpCase log_sum_exp_case() {
+  OpCase c = reduce_case("reduce_log_sum_exp", 0, nullptr);
+  c.reference = [](const std::vector<Ref>& in, const Variant& v) {
+    Shape shape;
+    const std::vector<std::int64_t> target = targets(in[0], "reduce_log_sum_exp", v, shape);
+    Ref most = Ref::zeros(shape);
+    for (double& value : most.data) value = -kInf;
+    for (std::int64_t i = 0; i < in[0].size(); ++i) {
+      double& value = most[target[static_cast<std::size_t>(i)]];
+      value = larger(value, in[0][i]);
+    }
+    Ref sum = Ref::zeros(shape);
+    for (std::int64_t i = 0; i < in[0].size(); ++i) {
+      const std::int64_t k = target[static_cast<std::size_t>(i)];
+      sum[k] += in[0][i] == most[k] ? 1 : std::exp(in[0][i] - most[k]);
+    }
+    for (std::int64_t k = 0; k < sum.size(); ++k) {
+      sum[k] = std::isfinite(most[k]) ? most[k] + std::log(sum[k]) : most[k];
+    }
+    return std::vector<Ref>{sum};
   };
-  const Fill ties = {.kind = Fill::Kind::index, .a = 0, .b = 3};
-  add("one", f32({1}), 0, false);
-  add("rows", f32({5, 33}), 1, false);
-  add("rows_kept", f32({5, 1025}), -1);
-  add("columns", f32({33, 5}), 0);
-  add("middle", f32({3, 33, 5}), 1, false);
-  add("ties_in_rows", f32({33, 200}, ties), 1);
-  add("ties_in_columns", f32({33, 300}, ties), 0);
-  add("nan_in_rows", f32({33, 129}, listed({1, 5, 2, kNan, 3, kInf, kNan, 0, 1, 2, 3})), 1);
-  add("nan_in_columns", f32({33, 7}, listed({1, 5, 2, kNan, 3, kInf, kNan, 0, 1, 2, 3})), 0);
-  add("all_nan", f32({3, 65}, listed({kNan})), 1);
-  add("all_minus_infinity", f32({3, 65}, listed({-kInf})), 1);
-  add("all_minus_infinity_columns", f32({65, 3}, listed({-kInf})), 0);
-  add("no_rows", f32({0, 3}), 1);
-  add("parallel_rows", f32({5003, 10}), 1, false);
-  add("parallel_columns", f32({4, 100, 301}), 1);
+  add_extreme_variants(c);
+  return c;
+}
+
+OpCase prod_case() {
+  OpCase c = reduce_case("reduce_prod", 1, [](double a, double b) { return a * b; });
+  set_fill(c, {.kind = Fill::Kind::uniform, .a = 0.9, .b = 1.1});
+  for (Variant& v : c.variants) {
+    if (v.name.starts_with("parallel")) v.inputs[0].fill = {.kind = Fill::Kind::uniform, .a = 0.9999, .b = 1.0001};
+  }
+  const Attrs rows = {{"axes", std::vector<std::int64_t>{1}}};
+  c.variants.push_back({"one_zero", {f32({3, 5}, listed({1, 2, 0, -3, 0.5, 2, 1}))}, rows});
+  c.variants.push_back({"two_zeros", {f32({3, 5}, listed({0, 2, 0, -3, 1.5}))}, rows});
+  c.variants.push_back(
+      {"leaves_the_range_and_returns", {f32({2, 33}, listed({1e30, 1e30, 1e-30, 1e-30}))}, rows, false});
+  add_empty(c);
   return c;
 }
 
 }  // namespace
 
 std::vector<OpCase> reduction_cases() {
-  OpCase max = reduce_case("reduce_max", -kInf, larger);
-  OpCase min = reduce_case("reduce_min", kInf, smaller);
-  add_extreme_variants(max);
-  add_extreme_variants(min);
-  return {sum_case(),
-          reduce_case(
-              "reduce_mean", 0, [](double a, double b) { return a + b; }, true),
-          std::move(max),
-          std::move(min),
-          squared_norm_case(),
-          argmax_case()};
+  const auto sum = [](double a, double b) { return a + b; };
+  const auto magnitudes = [](double a, double b) { return a + std::abs(b); };
+  const auto squares = [](double a, double b) { return a + b * b; };
+  std::vector<OpCase> cases = {reduce_case("reduce_sum", 0, sum),
+                               reduce_case("reduce_mean", 0, sum, true),
+                               reduce_case("reduce_max", -kInf, larger),
+                               reduce_case("reduce_min", kInf, smaller),
+                               prod_case(),
+                               reduce_case("reduce_l1", 0, magnitudes),
+                               finished(reduce_case("reduce_l2", 0, squares), std::sqrt),
+                               reduce_case("reduce_sum_square", 0, squares),
+                               finished(reduce_case("reduce_log_sum", 0, sum), std::log),
+                               log_sum_exp_case(),
+                               squared_norm_case()};
+  for (OpCase& c : cases) {
+    const std::string& op = c.op;
+    if (op == "reduce_max" || op == "reduce_min") add_extreme_variants(c);
+    if (op == "reduce_sum" || op.starts_with("reduce_l") || op == "reduce_sum_square") add_empty(c);
+    if (op == "reduce_log_sum") set_fill(c, {.kind = Fill::Kind::uniform, .a = 0.1, .b = 2});
+    if (op == "reduce_l2") {
+      c.variants.push_back({"zeros", {f32({3, 5}, listed({0}))}, {{"axes", std::vector<std::int64_t>{1}}}, false});
+    }
+    c.bf16_inputs = {0};
+  }
+  add_integers(cases);
+  return cases;
 }
 
 }  // namespace trivet::testing

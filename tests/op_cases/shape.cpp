@@ -7,17 +7,15 @@ namespace trivet::testing {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr DType kOtherTypes[] = {DType::f64,     DType::i32,  DType::i64, DType::u8,
+                                 DType::boolean, DType::bf16, DType::f16, DType::i8};
 
 using Ints = std::vector<std::int64_t>;
 
 CaseInput f32(Shape shape, Fill fill = {}) { return {{DType::f32, std::move(shape)}, std::move(fill)}; }
 CaseInput typed(DType type, Shape shape) {
-  return {{type, std::move(shape)}, {.kind = Fill::Kind::index, .a = 0, .b = 200}};
+  return {{type, std::move(shape)}, {.kind = Fill::Kind::index, .a = 0, .b = 120}};
 }
-CaseInput ids(DType type, Shape shape, double rows) {
-  return {{type, std::move(shape)}, {.kind = Fill::Kind::index, .a = 0, .b = rows}};
-}
-
 Ints ints(const std::string& op, const Variant& v, const std::string& name) {
   return std::get<Ints>(attribute(op, v, name));
 }
@@ -96,6 +94,10 @@ OpCase transpose_case() {
                 {"i64", {typed(DType::i64, {3, 20, 33})}, {{"perm", Ints{0, 2, 1}}}, false},
                 {"f64", {typed(DType::f64, {20, 33})}, {}, false},
                 {"bool", {typed(DType::boolean, {5, 33})}, {}, false},
+                {"bf16", {typed(DType::bf16, {37, 53})}, {}, false},
+                {"f16", {typed(DType::f16, {20, 33})}, {}, false},
+                {"i8", {typed(DType::i8, {20, 33})}, {}, false},
+                {"parallel_bf16", {typed(DType::bf16, {257, 301})}, {}, false},
                 {"parallel", {f32({257, 301})}, {}, false},
                 {"parallel_batched", {f32({3, 100, 129})}, {{"perm", Ints{0, 2, 1}}}, false}};
   return c;
@@ -103,35 +105,41 @@ OpCase transpose_case() {
 
 // --- slice ---
 
-struct Range {
-  std::int64_t start, step, count;
-};
-
-std::vector<Range> ranges(const std::string& op, const Variant& v, const Shape& shape) {
+// The positions that are taken along each dimension.
+std::vector<Ints> ranges(const std::string& op, const Variant& v, const Shape& shape) {
   const Ints starts = ints(op, v, "starts"), ends = ints(op, v, "ends");
-  Ints axes = ints(op, v, "axes"), steps = ints(op, v, "steps");
-  std::vector<Range> result;
-  for (const std::int64_t n : shape) result.push_back({0, 1, n});
+  const Ints axes = ints(op, v, "axes"), steps = ints(op, v, "steps");
+  std::vector<Ints> result;
+  for (const std::int64_t n : shape) {
+    result.emplace_back();
+    for (std::int64_t k = 0; k < n; ++k) result.back().push_back(k);
+  }
   for (std::size_t i = 0; i < starts.size(); ++i) {
     const auto rank = static_cast<std::int64_t>(shape.size());
     const auto axis = axes.empty() ? i : static_cast<std::size_t>((axes[i] + rank) % rank);
     const std::int64_t n = shape[axis], step = steps.empty() ? 1 : steps[i];
-    const auto clamped = [n](std::int64_t k) { return std::min(std::max(k < 0 ? k + n : k, std::int64_t{0}), n); };
-    std::int64_t count = 0;
-    for (std::int64_t k = clamped(starts[i]); k < clamped(ends[i]); ++k) count += (k - clamped(starts[i])) % step == 0;
-    result[axis] = {clamped(starts[i]), count > 1 ? step : 1, count};
+    const std::int64_t start = starts[i] < 0 ? starts[i] + n : starts[i], end = ends[i] < 0 ? ends[i] + n : ends[i];
+    result[axis].clear();
+    // In doubles, which do not overflow; so far away that they stay outside, positions need not be exact.
+    double k = static_cast<double>(start);
+    if (step > 0 && k < 0) k = 0;
+    if (step < 0 && k > static_cast<double>(n - 1)) k = static_cast<double>(n - 1);
+    for (; step > 0 ? k < static_cast<double>(end) : k > static_cast<double>(end); k += static_cast<double>(step)) {
+      if (k < 0 || k >= static_cast<double>(n)) break;
+      result[axis].push_back(static_cast<std::int64_t>(k));
+    }
   }
   return result;
 }
 
 // For each element of the slice, in order: its position in the whole.
-std::vector<std::int64_t> slice_positions(const std::vector<Range>& taken, const Shape& whole, Shape& part) {
+std::vector<std::int64_t> slice_positions(const std::vector<Ints>& taken, const Shape& whole, Shape& part) {
   part.clear();
-  for (const Range& r : taken) part.push_back(r.count);
+  for (const Ints& positions : taken) part.push_back(static_cast<std::int64_t>(positions.size()));
   std::vector<std::int64_t> positions;
   for (std::int64_t i = 0; i < element_count(part); ++i) {
     Ints index = unflatten(i, part);
-    for (std::size_t d = 0; d < index.size(); ++d) index[d] = taken[d].start + index[d] * taken[d].step;
+    for (std::size_t d = 0; d < index.size(); ++d) index[d] = taken[d][static_cast<std::size_t>(index[d])];
     positions.push_back(flatten(index, whole));
   }
   return positions;
@@ -146,6 +154,7 @@ struct SliceExample {
 
 std::vector<SliceExample> slice_examples() {
   constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kFarBelow = std::numeric_limits<std::int64_t>::min();
   return {
       {"first_rows", {9, 33}, {{"starts", Ints{0}}, {"ends", Ints{4}}}},
       {"columns", {5, 33}, {{"starts", Ints{3}}, {"ends", Ints{20}}, {"axes", Ints{1}}}},
@@ -157,6 +166,18 @@ std::vector<SliceExample> slice_examples() {
       {"box", {3, 5, 6, 7}, {{"starts", Ints{1, 2, 3}}, {"ends", Ints{4, 5, 6}}, {"axes", Ints{1, 2, 3}}}},
       {"everything", {3, 5}, {{"starts", Ints{}}, {"ends", Ints{}}}},
       {"nothing", {3, 5}, {{"starts", Ints{4}}, {"ends", Ints{2}}, {"axes", Ints{1}}}, false},
+      {"reversed", {5, 33}, {{"starts", Ints{-1}}, {"ends", Ints{kFarBelow}}, {"axes", Ints{1}}, {"steps", Ints{-1}}}},
+      {"reversed_rows", {9, 3}, {{"starts", Ints{kFar}}, {"ends", Ints{-100}}, {"steps", Ints{-1}}}},
+      {"backwards",
+       {9, 33},
+       {{"starts", Ints{7, 30}}, {"ends", Ints{1, -30}}, {"axes", Ints{0, 1}}, {"steps", Ints{-3, -4}}}},
+      {"backwards_from_before", {7}, {{"starts", Ints{-8}}, {"ends", Ints{-20}}, {"steps", Ints{-1}}}, false},
+      {"backwards_to_behind", {7}, {{"starts", Ints{2}}, {"ends", Ints{5}}, {"steps", Ints{-1}}}, false},
+      {"huge_step_back", {9}, {{"starts", Ints{4}}, {"ends", Ints{kFarBelow}}, {"steps", Ints{kFarBelow}}}},
+      {"parallel_reversed",
+       {301, 257},
+       {{"starts", Ints{-1, -1}}, {"ends", Ints{kFarBelow, kFarBelow}}, {"steps", Ints{-1, -1}}},
+       false},
       {"parallel", {301, 257}, {{"starts", Ints{1}}, {"ends", Ints{250}}, {"axes", Ints{1}}}, false},
       {"parallel_steps",
        {301, 257},
@@ -175,7 +196,7 @@ OpCase slice_case() {
     return std::vector<Ref>{y};
   };
   for (const SliceExample& e : slice_examples()) c.variants.push_back({e.name, {f32(e.shape)}, e.attrs, e.gradient});
-  for (const DType type : {DType::f64, DType::i32, DType::i64, DType::u8, DType::boolean}) {
+  for (const DType type : kOtherTypes) {
     const Attrs attrs = {{"starts", Ints{1, 2}}, {"ends", Ints{9, 33}}, {"steps", Ints{3, 4}}};
     c.variants.push_back({dtype_name(type), {typed(type, {9, 33})}, attrs, false});
   }
@@ -203,7 +224,7 @@ OpCase slice_backward_case() {
   return c;
 }
 
-// --- concat, pad ---
+// --- concat, split ---
 
 OpCase concat_case() {
   OpCase c;
@@ -231,106 +252,123 @@ OpCase concat_case() {
                 {"with_empty", {f32({2, 3}), f32({2, 0}), f32({2, 2})}, on(-1), false},
                 {"u8", {typed(DType::u8, {3, 5}), typed(DType::u8, {3, 4})}, on(1), false},
                 {"i64", {typed(DType::i64, {3, 5}), typed(DType::i64, {2, 5})}, on(0), false},
+                {"bf16", {typed(DType::bf16, {3, 5}), typed(DType::bf16, {3, 8})}, on(1), false},
+                {"i8", {typed(DType::i8, {3, 5}), typed(DType::i8, {3, 8})}, on(1), false},
                 {"parallel", {f32({301, 100}), f32({301, 57})}, on(1), false}};
   return c;
 }
 
-OpCase pad_case() {
+OpCase split_case() {
   OpCase c;
-  c.op = "pad";
+  c.op = "split";
   c.reference = [](const std::vector<Ref>& in, const Variant& v) {
-    const Ints pads = ints("pad", v, "pads");
-    const Ints axes = ints("pad", v, "axes");
-    Shape shape = in[0].shape;
-    Ints before(shape.size(), 0);
-    const std::size_t count = pads.size() / 2;
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto rank = static_cast<std::int64_t>(shape.size());
-      const auto axis = axes.empty() ? i : static_cast<std::size_t>((axes[i] + rank) % rank);
-      before[axis] = pads[i];
-      shape[axis] += pads[i] + pads[count + i];
+    const auto rank = static_cast<std::int64_t>(in[0].shape.size());
+    const auto axis = static_cast<std::size_t>((std::get<std::int64_t>(attribute("split", v, "axis")) + rank) % rank);
+    Ints sizes = ints("split", v, "sizes");
+    if (sizes.empty()) {
+      const std::int64_t count = std::get<std::int64_t>(attribute("split", v, "num_outputs"));
+      std::int64_t rest = in[0].shape[axis];
+      const std::int64_t part = rest / count + (rest % count != 0);
+      for (std::int64_t i = 0; i < count; ++i, rest -= sizes.back()) sizes.push_back(std::min(part, rest));
     }
-    Ref y = Ref::zeros(shape);
-    for (double& value : y.data) value = std::get<double>(attribute("pad", v, "value"));
-    for (std::int64_t i = 0; i < in[0].size(); ++i) {
-      Ints index = unflatten(i, in[0].shape);
-      for (std::size_t d = 0; d < index.size(); ++d) index[d] += before[d];
-      y[flatten(index, shape)] = in[0][i];
+    std::vector<Ref> parts;
+    std::int64_t begin = 0;
+    for (const std::int64_t size : sizes) {
+      Shape shape = in[0].shape;
+      shape[axis] = size;
+      Ref part = Ref::zeros(shape);
+      for (std::int64_t i = 0; i < part.size(); ++i) {
+        Ints index = unflatten(i, shape);
+        index[axis] += begin;
+        part[i] = in[0][flatten(index, in[0].shape)];
+      }
+      parts.push_back(std::move(part));
+      begin += size;
     }
-    return std::vector<Ref>{y};
+    return parts;
   };
-  c.variants = {{"line", {f32({5})}, {{"pads", Ints{2, 3}}}},
-                {"matrix", {f32({3, 33})}, {{"pads", Ints{1, 0, 0, 2}}, {"value", -1.5}}},
-                {"images", {f32({2, 5, 4, 3})}, {{"pads", Ints{1, 2, 3, 0}}, {"axes", Ints{1, 2}}}},
-                {"negative_axis", {f32({3, 5})}, {{"pads", Ints{1, 1}}, {"axes", Ints{-1}}}},
-                {"none", {f32({3, 5})}, {{"pads", Ints{}}}},
-                {"infinity",
-                 {f32({3, 5})},
-                 {{"pads", Ints{1, 1, 1, 1}}, {"value", std::numeric_limits<double>::infinity()}},
-                 false},
-                {"empty", {f32({0, 3})}, {{"pads", Ints{2, 0, 1, 0}}, {"value", 7.0}}, false},
-                {"i32", {typed(DType::i32, {3, 5})}, {{"pads", Ints{1, 1, 1, 1}}, {"value", -7.0}}, false},
-                {"i64", {typed(DType::i64, {3, 5})}, {{"pads", Ints{1, 1, 1, 1}}, {"value", -7.0}}, false},
-                {"u8", {typed(DType::u8, {3, 5})}, {{"pads", Ints{1, 1, 1, 1}}, {"value", 255.0}}, false},
-                {"parallel", {f32({8, 40, 40, 3})}, {{"pads", Ints{0, 2, 2, 0, 0, 2, 2, 0}}}, false}};
+  const auto by = [](std::int64_t axis, Ints sizes) { return Attrs{{"axis", axis}, {"sizes", std::move(sizes)}}; };
+  const auto into = [](std::int64_t axis, std::int64_t n) { return Attrs{{"axis", axis}, {"num_outputs", n}}; };
+  c.variants = {{"one_part", {f32({3, 5})}, into(0, 1)},
+                {"rows", {f32({6, 5})}, into(0, 3)},
+                {"smaller_last", {f32({3, 33})}, into(-1, 4)},
+                {"more_parts_than_needed", {f32({3, 5})}, into(1, 4)},
+                {"sizes", {f32({3, 33})}, by(1, {1, 0, 30, 2})},
+                {"middle", {f32({2, 7, 3})}, by(-2, {3, 4})},
+                {"line", {f32({1025})}, by(0, {1000, 25})},
+                {"empty", {f32({0, 4})}, into(1, 2), false},
+                {"parallel", {f32({301, 257})}, by(1, {100, 157}), false}};
+  for (const DType type : kOtherTypes)
+    c.variants.push_back({dtype_name(type), {typed(type, {5, 9})}, into(1, 2), false});
   return c;
 }
 
-// --- embedding ---
+// --- space_to_depth, depth_to_space, trilu ---
 
-OpCase embedding_case() {
+OpCase depth_case(bool to_space) {
   OpCase c;
-  c.op = "embedding";
-  c.reference = [](const std::vector<Ref>& in, const Variant&) {
-    const std::int64_t rows = in[0].shape[0], width = in[0].shape[1];
-    Shape shape = in[1].shape;
-    shape.push_back(width);
-    Ref y = Ref::zeros(shape);
+  c.op = to_space ? "depth_to_space" : "space_to_depth";
+  c.reference = [=, op = c.op](const std::vector<Ref>& in, const Variant& v) {
+    const std::int64_t b = std::get<std::int64_t>(attribute(op, v, "blocksize"));
+    const bool dcr = std::get<std::string>(attribute(op, v, "mode")) == "DCR";
+    const Shape& x = in[0].shape;
+    const Shape fine = to_space ? Shape{x[0], x[1] * b, x[2] * b, x[3] / (b * b)} : x;
+    const Shape coarse = to_space ? x : Shape{x[0], x[1] / b, x[2] / b, x[3] * b * b};
+    Ref y = Ref::zeros(to_space ? fine : coarse);
+    for (std::int64_t i = 0; i < in[0].size(); ++i) {
+      const Ints at = unflatten(i, fine);
+      const std::int64_t row = at[1] % b, column = at[2] % b;
+      const std::int64_t channel = dcr ? (row * b + column) * fine[3] + at[3] : (at[3] * b + row) * b + column;
+      const std::int64_t other = flatten({at[0], at[1] / b, at[2] / b, channel}, coarse);
+      (to_space ? y[i] : y[other]) = to_space ? in[0][other] : in[0][i];
+    }
+    return std::vector<Ref>{y};
+  };
+  const auto attrs = [](std::int64_t b, std::string mode) {
+    return Attrs{{"blocksize", b}, {"mode", std::move(mode)}};
+  };
+  const auto image = [=](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t channels, std::int64_t b) {
+    return to_space ? Shape{n, h, w, channels * b * b} : Shape{n, h * b, w * b, channels};
+  };
+  c.variants = {{"block_1", {f32(image(1, 3, 3, 2, 1))}},
+                {"dcr", {f32(image(2, 3, 5, 3, 2))}, attrs(2, "DCR")},
+                {"crd", {f32(image(2, 3, 5, 3, 2))}, attrs(2, "CRD")},
+                {"dcr_3", {f32(image(1, 1, 2, 1, 3))}, attrs(3, "DCR")},
+                {"crd_3", {f32(image(1, 2, 1, 4, 3))}, attrs(3, "CRD")},
+                {"empty", {f32(image(0, 2, 2, 3, 2))}, attrs(2, "CRD"), false},
+                {"no_channels", {f32(image(2, 2, 2, 0, 2))}, attrs(2, "DCR"), false},
+                {"parallel", {f32(image(3, 20, 31, 5, 2))}, attrs(2, "DCR"), false},
+                {"parallel_crd", {f32(image(3, 20, 31, 5, 2))}, attrs(2, "CRD"), false}};
+  for (const DType type : kOtherTypes) {
+    c.variants.push_back({dtype_name(type), {typed(type, image(1, 2, 3, 3, 2))}, attrs(2, "CRD"), false});
+  }
+  return c;
+}
+
+OpCase trilu_case() {
+  OpCase c;
+  c.op = "trilu";
+  c.reference = [](const std::vector<Ref>& in, const Variant& v) {
+    const bool upper = std::get<bool>(attribute("trilu", v, "upper"));
+    const auto k = static_cast<double>(std::get<std::int64_t>(attribute("trilu", v, "k")));
+    Ref y = in[0];
+    const std::int64_t columns = y.shape.back(), rows = y.shape[y.shape.size() - 2];
     for (std::int64_t i = 0; i < y.size(); ++i) {
-      const double id = in[1][i / width];
-      y[i] =
-          id >= 0 && id < static_cast<double>(rows) ? in[0][static_cast<std::int64_t>(id) * width + i % width] : kNan;
+      const auto diagonal = static_cast<double>(i % columns - i / columns % rows);
+      if (upper ? diagonal < k : diagonal > k) y[i] = 0;
     }
     return std::vector<Ref>{y};
   };
-  const CaseInput wrong = {{DType::i64, {8}}, {.kind = Fill::Kind::values, .values = {0, -1, 4, 5, 1e15, -1e15, 3, 2}}};
-  const CaseInput wrong_i32 = {{DType::i32, {4}},
-                               {.kind = Fill::Kind::values, .values = {0, -2147483648.0, 2147483647, 4}}};
-  c.variants = {{"scalar_id", {f32({5, 3}), ids(DType::i64, {}, 5)}},
-                {"one_row", {f32({1, 1}), ids(DType::i64, {3}, 1)}},
-                {"i64", {f32({7, 33}), ids(DType::i64, {2, 5}, 7)}},
-                {"i32", {f32({7, 5}), ids(DType::i32, {3, 1, 4}, 7)}},
-                {"repeated", {f32({2, 3}), ids(DType::i32, {33}, 2)}},
-                {"out_of_range", {f32({5, 3}), wrong}, {}, false},
-                {"out_of_range_i32", {f32({5, 3}), wrong_i32}, {}, false},
-                {"no_ids", {f32({5, 3}), ids(DType::i64, {0}, 5)}, {}, false},
-                {"parallel", {f32({101, 65}), ids(DType::i64, {4, 129}, 101)}, {}, false}};
-  return c;
-}
-
-OpCase embedding_backward_case() {
-  OpCase c;
-  c.op = "embedding_backward";
-  c.reference = [](const std::vector<Ref>& in, const Variant& v) {
-    const std::int64_t rows = std::get<std::int64_t>(attribute("embedding_backward", v, "rows")),
-                       width = in[0].shape.back();
-    Ref dtable = Ref::zeros({rows, width});
-    for (std::int64_t i = 0; i < in[0].size(); ++i) {
-      const double id = in[1][i / width];
-      if (id >= 0 && id < static_cast<double>(rows))
-        dtable[static_cast<std::int64_t>(id) * width + i % width] += in[0][i];
-    }
-    return std::vector<Ref>{dtable};
-  };
-  const auto rows = [](std::int64_t n) { return Attrs{{"rows", n}}; };
-  const CaseInput wrong = {{DType::i64, {6}}, {.kind = Fill::Kind::values, .values = {0, -1, 4, 5, 1e15, 4}}};
-  c.variants = {{"scalar_id", {f32({3}), ids(DType::i64, {}, 5)}, rows(5), false},
-                {"i64", {f32({2, 5, 33}), ids(DType::i64, {2, 5}, 7)}, rows(7), false},
-                {"i32", {f32({33, 65}), ids(DType::i32, {33}, 7)}, rows(7), false},
-                {"out_of_range", {f32({6, 3}), wrong}, rows(5), false},
-                {"no_ids", {f32({0, 3}), ids(DType::i64, {0}, 5)}, rows(5), false},
-                {"one_id_for_all", {f32({1025, 3}, {.a = 1e4}), ids(DType::i64, {1025}, 1)}, rows(3), false},
-                {"parallel", {f32({4, 129, 130}), ids(DType::i64, {4, 129}, 101)}, rows(101), false}};
+  const auto attrs = [](bool upper, std::int64_t k) { return Attrs{{"upper", upper}, {"k", k}}; };
+  constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  for (const std::int64_t k : {std::int64_t{0}, std::int64_t{2}, std::int64_t{-3}, std::int64_t{40}, kFar, -kFar}) {
+    const std::string suffix = k == kFar ? "far" : k == -kFar ? "far_below" : std::to_string(k);
+    c.variants.push_back({"upper_" + suffix, {f32({2, 5, 33})}, attrs(true, k), k < 33});
+    c.variants.push_back({"lower_" + suffix, {f32({33, 7})}, attrs(false, k), k > -33});
+  }
+  c.variants.push_back({"empty", {f32({2, 0, 3})}, {}, false});
+  c.variants.push_back({"parallel", {f32({3, 129, 100})}, attrs(false, -1), false});
+  for (const DType type : kOtherTypes) c.variants.push_back({dtype_name(type), {typed(type, {5, 4})}, {}, false});
   return c;
 }
 
@@ -360,6 +398,7 @@ OpCase expand_case() {
                 {"empty", {f32({1, 3})}, to({0, 3}), false},
                 {"i64", {typed(DType::i64, {3, 1})}, to({3, 4}), false},
                 {"u8", {typed(DType::u8, {3})}, to({2, 3}), false},
+                {"bf16", {typed(DType::bf16, {3, 1})}, to({3, 33}), false},
                 {"parallel", {f32({301, 1})}, to({301, 257}), false},
                 {"parallel_rows", {f32({257})}, to({301, 257}), false}};
   return c;
@@ -378,14 +417,18 @@ OpCase full_case() {
                 {"nan", {}, {{"shape", Ints{1025}}, {"value", kNan}}, false},
                 {"empty", {}, {{"shape", Ints{0, 2}}, {"value", 2.0}}, false},
                 {"parallel", {}, {{"shape", Ints{70, 1025}}, {"value", -0.5}}, false}};
+  for (const DType type : kOtherTypes) {
+    const Attrs attrs = {{"shape", Ints{3, 5}}, {"value", 1.0}, {"dtype", std::string(dtype_name(type))}};
+    c.variants.push_back({dtype_name(type), {}, attrs, false});
+  }
   return c;
 }
 
 }  // namespace
 
 std::vector<OpCase> shape_cases() {
-  return {reshape_case(), transpose_case(), slice_case(),     slice_backward_case(),     concat_case(),
-          pad_case(),     expand_case(),    embedding_case(), embedding_backward_case(), full_case()};
+  return {reshape_case(), transpose_case(), slice_case(),      slice_backward_case(), concat_case(), split_case(),
+          expand_case(),  depth_case(true), depth_case(false), trilu_case(),          full_case()};
 }
 
 }  // namespace trivet::testing

@@ -239,6 +239,16 @@ TEST(Plan, PredictedTimeIsTheSlowerOfArithmeticAndMemoryAndTheLaunch) {
   EXPECT_DOUBLE_EQ(Plan::seconds(step, c), 0.25 + 100.0);
   step.bytes = 500;
   EXPECT_DOUBLE_EQ(Plan::seconds(step, c), 0.25 + 2.0);
+  c.bf16_matrix_flops = 200;
+  c.int8_matrix_flops = 400;
+  step.dtype = DType::bf16;
+  EXPECT_DOUBLE_EQ(Plan::seconds(step, c), 0.25 + 1.0);
+  step.bytes = 5;
+  for (const DType dtype : {DType::u8, DType::i8}) {
+    step.dtype = dtype;
+    EXPECT_DOUBLE_EQ(Plan::seconds(step, c), 0.25 + 0.5);
+  }
+  step.bytes = 500;
   step.matrix = false;
   EXPECT_DOUBLE_EQ(Plan::seconds(step, c), 0.25 + 20.0);
 }

@@ -37,9 +37,10 @@ class PlanTest : public ::testing::Test {
     for (const char* part : kArenaParts) arena += memory.at(part).get<std::size_t>();
     EXPECT_EQ(arena, memory.at("arena").get<std::size_t>());
     std::size_t total = arena;
-    for (const char* part : {"data_set", "loader", "program"}) total += memory.at(part).get<std::size_t>();
+    for (const char* part : {"data_set", "loader", "evaluation", "program"})
+      total += memory.at(part).get<std::size_t>();
     EXPECT_EQ(total, memory.at("total").get<std::size_t>());
-    EXPECT_EQ(memory.size(), std::size(kArenaParts) + 5) << memory;
+    EXPECT_EQ(memory.size(), std::size(kArenaParts) + 6) << memory;
   }
 
   // The bytes of the arena in a run's plan.txt: the last number of the line "arena".

@@ -81,8 +81,9 @@ TEST_F(RecordTest, RunsShowAndCompareHaveTheRun) {
   EXPECT_EQ(compare.at("settings").at("train.optimizer.lr"), (json{"0.05", "0.02"}));
   EXPECT_FALSE(compare.at("settings").contains("train.batch"));
   const json loss = compare.at("results").at("validation.loss");
-  EXPECT_EQ(loss.at("first"), result.at("validation").at("loss"));
-  EXPECT_EQ(loss.at("difference").get<double>(), loss.at("second").get<double>() - loss.at("first").get<double>());
+  ASSERT_EQ(loss.at("values").size(), 2u);
+  EXPECT_EQ(loss.at("values").at(0), result.at("validation").at("loss"));
+  EXPECT_EQ(loss.at("best").at(0), loss.at("values").at(0) < loss.at("values").at(1) ? "r0001" : "r0002");
   EXPECT_THAT(text({"compare", "r0001", "slower"}),
               AllOf(HasSubstr("train.optimizer.lr"), HasSubstr("0.02"), HasSubstr("validation.loss")));
 }
@@ -154,7 +155,7 @@ TEST_F(RecordTest, AWorkspaceWhosePathIsNoTextIsRefused) {
 }
 
 TEST_F(RecordTest, EveryVerbsHelpHasAnExample) {
-  for (const char* verb : {"run", "resume", "plan", "runs", "show", "compare"}) {
+  for (const char* verb : {"run", "resume", "plan", "runs", "show", "compare", "report"}) {
     const Ended ended = trivet({verb, "--help"});
     EXPECT_EQ(ended.exit_code, 0) << verb;
     EXPECT_THAT(ended.out, HasSubstr(fmt::format("Example:\n  trivet {}", verb)));

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
@@ -43,8 +44,16 @@ class Checkpoints : public ::testing::Test {
     s.graph_hash = "abc";
     s.best = 0.87654321987654321;
     s.best_step = 1;
-    s.task.sample_shape = {4, 4, 1};
-    s.normalization = {{1.0 / 3.0}, {2.0 / 7.0}};
+    s.to_beat = 1.0 / 7.0;
+    s.stale = 3;
+    s.task = label_task({}, {4, 4, 1}, 9);
+    s.task.target.kind = TargetKind::number;
+    s.task.target.target_names = {"price"};
+    s.task.target.mean = {1.0 / 3.0};
+    s.task.target.stddev = {2.0 / 7.0};
+    s.task.input.outputs = 1;
+    s.task.input.category_sizes = {{3, 4}};
+    s.preparation = {"table", {{"mean", 1.0 / 3.0}, {"names", {"a", "b"}}}};
     return s;
   }
 
@@ -79,7 +88,16 @@ TEST_F(Checkpoints, ComeBackToTheLastBit) {
   EXPECT_EQ(back.batch, 17);
   EXPECT_EQ(back.sums.loss, 0.1 + 0.2);
   EXPECT_EQ(*back.best, 0.87654321987654321);
-  EXPECT_EQ(back.normalization, state(5).normalization);
+  EXPECT_EQ(back.to_beat, 1.0 / 7.0);
+  EXPECT_EQ(back.stale, 3);
+  EXPECT_EQ(back.preparation.kind, "table");
+  EXPECT_EQ(back.preparation.values, state(5).preparation.values);
+  EXPECT_EQ(back.task.input.fields, state(5).task.input.fields);
+  EXPECT_EQ(back.task.input.category_sizes, state(5).task.input.category_sizes);
+  EXPECT_EQ(back.task.input.outputs, 1);
+  EXPECT_EQ(back.task.goal(), Goal::number);
+  EXPECT_EQ(back.task.target.target_names, std::vector<std::string>{"price"});
+  EXPECT_EQ(back.task.target.mean, std::vector<double>{1.0 / 3.0});
   const Tensor w = arena_->get_state("w"), m = arena_->get_state("m/w");
   arena_->initialize(99);
   EXPECT_NE(arena_->get_state("w").data, w.data);
@@ -101,6 +119,15 @@ TEST_F(Checkpoints, EachKindOfDamageIsRefusedWithItsReason) {
   EXPECT_THAT(damaged(5, "state.json", flip_byte), HasSubstr("state.json"));
   EXPECT_THAT(damaged(6, "model.safetensors", [](const fs::path& p) { fs::remove(p); }), HasSubstr("No such file"));
   EXPECT_THAT(damaged(7, "state.json", [](const fs::path& p) { fs::remove(p); }), HasSubstr("state.json"));
+}
+
+TEST_F(Checkpoints, OneOfAnotherFormatIsRefusedWithItsNumber) {
+  folder_.save(*arena_, state(5));
+  nlohmann::json json = nlohmann::json::parse(read_file(folder_.path(5) / "state.json", 1 << 20));
+  json["format"] = 1;
+  write_file_atomic(folder_.path(5) / "state.json", json.dump());
+  EXPECT_THAT(reason(5),
+              ::testing::AllOf(HasSubstr("format 1"), HasSubstr("reads format 2"), HasSubstr("another version")));
 }
 
 TEST_F(Checkpoints, TheOneBeforeADamagedOneIsUsed) {

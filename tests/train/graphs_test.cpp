@@ -11,14 +11,12 @@ namespace trivet {
 namespace {
 
 ModelTask golden_task(const std::string& name) {
-  ModelTask task;
-  task.model.name = name;
-  task.model.classes = golden::kClasses;
-  task.model.hidden = {name == "mlp" ? 32 : 16};
-  task.model.channels = {4, 8};
-  task.sample_shape = {golden::kSide, golden::kSide, 1};
-  task.seed = 1;
-  return task;
+  ModelConfig model;
+  model.name = name;
+  model.classes = golden::kClasses;
+  model.hidden = {name == "mlp" ? 32 : 16};
+  model.channels = {4, 8};
+  return label_task(model, {golden::kSide, golden::kSide, 1}, 1);
 }
 
 // A model under training, fed by hand.
@@ -189,6 +187,146 @@ TEST(Clipping, ScalesTheGradientToTheLargestNorm) {
   EXPECT_NEAR(std::sqrt(squares), 0.25, 1e-4);
 }
 
+// All states after one step with the given samples, plain SGD.
+std::map<std::string, Tensor> stepped(const ModelTask& task, const std::vector<std::int64_t>& samples,
+                                      const std::vector<float>& weights) {
+  TrainConfig config;
+  const auto count = static_cast<std::int64_t>(samples.size());
+  config.batch = count;
+  config.optimizer.name = "sgd";
+  Bench bench(task, config, {count, 0, 0});
+  Session session(bench.arena, bench.plans.step.at(count), true);
+  const Tensor images = golden::images(0), labels = golden::labels(0);
+  const std::size_t pixels = golden::kSide * golden::kSide;
+  std::vector<float> x;
+  std::vector<std::int32_t> y;
+  for (const std::int64_t sample : samples) {
+    const auto row = images.as<float>().subspan(static_cast<std::size_t>(sample) * pixels, pixels);
+    x.insert(x.end(), row.begin(), row.end());
+    y.push_back(labels.as<std::int32_t>()[static_cast<std::size_t>(sample)]);
+  }
+  session.set_input("x", x.data(), x.size() * sizeof(float));
+  session.set_input("y", y.data(), y.size() * sizeof(std::int32_t));
+  const float share = 1.0F / static_cast<float>(count);
+  if (weights.empty()) {
+    session.set_input("inv_count", &share, sizeof share);
+  } else {
+    session.set_input("weight", weights.data(), weights.size() * sizeof(float));
+  }
+  bench.set_rate(session, 0.1F, 1);
+  session.run();
+  std::map<std::string, Tensor> states;
+  for (const auto& slot : bench.plans.states.slots()) states[slot.value.name] = bench.arena->get_state(slot.value.name);
+  return states;
+}
+
+TEST(Weights, CountASampleAsOftenAsItsWeightSays) {
+  ModelTask task = golden_task("mlp");
+  const auto repeated = stepped(task, {0, 1, 1, 1, 2, 2}, {});
+  task.weighted = true;
+  const auto weighted = stepped(task, {0, 1, 2}, {1.0F / 6, 3.0F / 6, 2.0F / 6});
+  for (const auto& [name, expected] : repeated) {
+    const auto got = weighted.at(name).as<float>();
+    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], expected.as<float>()[i], 1e-6) << name;
+  }
+}
+
+TEST(Averages, FollowEveryParameterAndRunningStatistic) {
+  ModelTask task = golden_task("cnn");
+  task.model.batch_norm = true;
+  for (const std::int64_t micro : {0, 8}) {
+    TrainConfig config;
+    config.batch = golden::kBatch;
+    config.micro_batch = micro;
+    config.average = AverageConfig{0.75, 0};
+    Bench bench(task, config, {golden::kBatch, 0, 0});
+    std::map<std::string, Tensor> expected;
+    for (const auto& slot : bench.plans.states.slots()) {
+      if (slot.value.memory == MemoryClass::parameters) expected[slot.value.name] = Tensor(slot.value.type);
+    }
+    EXPECT_TRUE(expected.contains("batch_norm1.running_mean"));
+    for (std::int64_t s = 1; s <= 3; ++s) {
+      Session update(bench.arena, micro > 0 ? bench.plans.apply : bench.plans.step.at(golden::kBatch), true);
+      if (micro > 0) {
+        Session piece(bench.arena, bench.plans.accumulate.at(micro), true);
+        for (std::int64_t first = 0; first < golden::kBatch; first += micro) {
+          bench.feed(piece, first, micro, golden::kBatch, s);
+          piece.run();
+        }
+      } else {
+        bench.feed(update, 0, golden::kBatch, golden::kBatch, s);
+      }
+      bench.set_rate(update, 0.01F, s);
+      update.run();
+      for (auto& [name, average] : expected) {
+        const Tensor now = bench.arena->get_state(name), got = bench.arena->get_state("average/" + name);
+        for (std::size_t i = 0; i < average.as<float>().size(); ++i) {
+          float& e = average.as<float>()[i];
+          e = 0.75F * e + 0.25F * now.as<float>()[i];
+          EXPECT_NEAR(got.as<float>()[i], e, 1e-6) << name << " element " << i << " step " << s;
+        }
+      }
+    }
+  }
+}
+
+TEST(Losses, OfNumbersAreMeansOverTheElementsOfASample) {
+  // A model without weights: one dense layer whose parameters are set to give x itself.
+  ModelTask task;
+  task.model.name = "layers";
+  LayerConfig dense;
+  dense.type = "dense";
+  dense.units = 2;
+  task.model.layers = {dense};
+  task.input.fields = {{"x", DType::f32, {2}}};
+  task.input.category_sizes = {{}};
+  task.input.outputs = 2;
+  task.target.kind = TargetKind::number;
+  const std::vector<float> x = {0.5F, 3.0F, -1.0F, 0.0F}, y = {0.0F, 0.0F, 0.0F, 0.25F};
+  // Errors 0.5, 3 and -1, -0.25.
+  const std::map<std::string, double> expected = {{"mse", (0.25 + 9) / 2 + (1 + 0.0625) / 2},
+                                                  {"l1", 3.5 / 2 + 1.25 / 2},
+                                                  {"huber", (0.125 + 2.5) / 2 + (0.5 + 0.03125) / 2}};
+  for (const auto& [loss, sum] : expected) {
+    TrainConfig config;
+    config.loss = loss;
+    config.batch = 2;
+    Bench bench(task, config, {2, 2, 0});
+    bench.arena->set_state("dense1.weight", Tensor::of<float>(DType::f32, {2, 2}, std::vector<float>{1, 0, 0, 1}));
+    Session session(bench.arena, bench.plans.evaluate.at(2), true);
+    session.set_input("x", x.data(), x.size() * sizeof(float));
+    session.set_input("y", y.data(), y.size() * sizeof(float));
+    session.run();
+    EXPECT_NEAR(session.scalar("loss"), sum, 1e-6) << loss;
+    std::vector<float> prediction(4);
+    session.read_output("prediction", prediction.data(), 4 * sizeof(float));
+    EXPECT_EQ(prediction, x);
+  }
+}
+
+TEST(Optimizers, EachLowersTheLoss) {
+  for (const char* name : {"sgd", "adamw", "lion", "adafactor", "muon"}) {
+    for (const double clip : {0.0, 1.0}) {
+      TrainConfig config;
+      config.batch = golden::kBatch;
+      config.optimizer.name = name;
+      config.optimizer.nesterov = true;
+      config.optimizer.weight_decay = 0.01;
+      config.clip_norm = clip;
+      Bench bench(golden_task("cnn"), config, {golden::kBatch, 0, 0});
+      Session session(bench.arena, bench.plans.step.at(golden::kBatch), true);
+      std::vector<double> losses;
+      for (std::int64_t s = 1; s <= 12; ++s) {
+        bench.feed(session, 0, golden::kBatch, golden::kBatch, s);
+        bench.set_rate(session, std::string_view(name) == "lion" ? 0.003F : 0.02F, s);
+        session.run();
+        losses.push_back(static_cast<double>(session.scalar("loss")) / golden::kBatch);
+      }
+      EXPECT_LT(losses.back(), 0.95 * losses.front()) << name << ", clipped to " << clip;
+    }
+  }
+}
+
 TEST(PlanTraining, CountsTheFlopsOfTheMatrixProductsByHand) {
   TrainConfig config;
   config.batch = golden::kBatch;
@@ -218,7 +356,7 @@ TEST(PlanTraining, CompilesAPlanForEverySizeThatOccurs) {
 TEST(Dropout, IsTheSameGraphForEveryNumberOfThreadsAndAbsentInEvaluation) {
   ModelTask task = golden_task("cnn");
   task.model.dropout = 0.5;
-  const Graph evaluate = evaluate_graph(task, 5, 8);
+  const Graph evaluate = evaluate_graph(task, {}, 8);
   for (const Node& node : evaluate.nodes()) EXPECT_NE(node.op->name, "dropout");
   EXPECT_FALSE(evaluate.find("sample").has_value());
 }

@@ -1,12 +1,11 @@
-// trivet compare: what two runs were told and what came out, side by side.
+// trivet compare: what runs were told and what came out, side by side.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <map>
-#include <set>
 
-#include "tools/trivet/run_record.h"
+#include "tools/trivet/report.h"
 #include "tools/trivet/verbs.h"
 #include "trivet/base/table.h"
+#include "trivet/base/text.h"
 #include "trivet/service/run.h"
 
 namespace trivet::cli {
@@ -15,95 +14,95 @@ namespace {
 using nlohmann::json;
 
 struct Options {
-  std::string first;
-  std::string second;
+  std::vector<std::string> runs;
+  std::string output;
   bool json = false;
 };
 
-struct Difference {
-  std::string key, first, second;
-};
-
-std::vector<Difference> different_settings(const RunRecord& a, const RunRecord& b) {
-  const std::map<std::string, std::string> in_a(a.settings.begin(), a.settings.end());
-  const std::map<std::string, std::string> in_b(b.settings.begin(), b.settings.end());
-  std::set<std::string> keys;
-  for (const auto& [key, value] : in_a) keys.insert(key);
-  for (const auto& [key, value] : in_b) keys.insert(key);
-  std::vector<Difference> result;
-  for (const std::string& key : keys) {
-    const auto value = [&](const auto& settings) {
-      const auto it = settings.find(key);
-      return it == settings.end() ? std::string("-") : it->second;
-    };
-    if (value(in_a) != value(in_b)) result.push_back({key, value(in_a), value(in_b)});
+json as_json(const std::vector<RunRecord>& runs, const Comparison& comparison) {
+  json j = {{"runs", json::array()},
+            {"settings", json::object()},
+            {"environment", json::object()},
+            {"results", json::object()}};
+  for (const RunRecord& run : runs) j["runs"].push_back(to_json(run.job));
+  for (const Comparison::Setting& s : comparison.settings) j["settings"][s.key] = s.values;
+  for (const Comparison::Setting& s : comparison.environment) j["environment"][s.key] = s.values;
+  for (const Comparison::Result& r : comparison.results) {
+    json& row = j["results"][r.key] = {{"values", json::array()}, {"best", json::array()}};
+    for (const auto& value : r.values) row["values"].push_back(value ? json(*value) : json());
+    for (const std::size_t best : r.best) row["best"].push_back(runs[best].job.id);
   }
+  return j;
+}
+
+std::vector<std::string> heads(const char* first, const std::vector<RunRecord>& runs) {
+  std::vector<std::string> result = {first};
+  for (const RunRecord& run : runs) result.push_back(run.job.id);
   return result;
 }
 
-// All numbers of a result, by path: "test.accuracy".
-std::map<std::string, double> numbers(const RunRecord& run) {
-  std::map<std::string, double> result;
-  const json& source = run.result.is_object() ? run.result : (run.epochs.empty() ? json::object() : run.epochs.back());
-  for (const auto& [key, value] : source.items()) {
-    if (value.is_number()) result[key] = value.get<double>();
-    if (!value.is_object()) continue;
-    for (const auto& [inner, number] : value.items()) {
-      if (number.is_number()) result[key + "." + inner] = number.get<double>();
-    }
+std::string settings_text(const std::vector<RunRecord>& runs, const std::vector<Comparison::Setting>& settings) {
+  Table table(heads("setting", runs));
+  std::vector<std::string> names = {"name"}, states = {"state"};
+  for (const RunRecord& run : runs) {
+    names.push_back(run.job.name);
+    states.push_back(job_state_name(run.job.state));
   }
-  return result;
+  table.add_row(names);
+  table.add_row(states);
+  for (const Comparison::Setting& setting : settings) {
+    std::vector<std::string> row = {printable(setting.key)};
+    for (const std::string& value : setting.values) row.push_back(printable(value));
+    table.add_row(row);
+  }
+  return table.str();
 }
 
-json as_json(const RunRecord& a, const RunRecord& b) {
-  json settings = json::object();
-  for (const Difference& d : different_settings(a, b)) settings[d.key] = {d.first, d.second};
-  json results = json::object();
-  const auto in_a = numbers(a);
-  const auto in_b = numbers(b);
-  for (const auto& [key, value] : in_a) {
-    if (const auto it = in_b.find(key); it != in_b.end()) {
-      results[key] = {{"first", value}, {"second", it->second}, {"difference", it->second - value}};
-    }
+// Of two runs their difference is shown, of more which of them is best.
+std::string results_text(const std::vector<RunRecord>& runs, const std::vector<Comparison::Result>& results) {
+  if (results.empty()) return "no result that two runs have\n";
+  std::vector<std::string> header = heads("result", runs);
+  header.emplace_back(runs.size() == 2 ? "difference" : "best");
+  Table table(header);
+  for (const Comparison::Result& result : results) {
+    std::vector<std::string> row = {printable(result.key)};
+    for (const auto& value : result.values) row.push_back(value ? fmt::format("{:.6g}", *value) : "-");
+    std::vector<std::string> best;
+    for (const std::size_t i : result.best) best.push_back(runs[i].job.id);
+    row.push_back(runs.size() == 2 ? fmt::format("{:+.4g}", *result.values[1] - *result.values[0]) : join(best, " "));
+    table.add_row(row);
   }
-  return {{"first", to_json(a.job)}, {"second", to_json(b.job)}, {"settings", settings}, {"results", results}};
+  return table.str();
 }
 
 void compare(const Options& options, Context& context) {
   Store store = open_store(context.workspace);
   recover(store);
-  const RunRecord a = read_run(store.find(options.first));
-  const RunRecord b = read_run(store.find(options.second));
-  const json j = as_json(a, b);
+  std::vector<RunRecord> runs;
+  std::vector<ReportedRun> pages;
+  for (const std::string& text : options.runs) {
+    runs.push_back(read_run(store.find(text)));
+    pages.push_back(reported(runs.back()));
+  }
+  const Comparison comparison = compare_runs(pages);
+  if (!options.output.empty()) write_comparison(pages, options.output);
   if (options.json) {
-    std::printf("%s\n", j.dump(1).c_str());
+    std::printf("%s\n", as_json(runs, comparison).dump(1).c_str());
     return;
   }
-  Table settings({"setting", a.job.id, b.job.id});
-  settings.add_row({"name", a.job.name, b.job.name});
-  settings.add_row({"state", job_state_name(a.job.state), job_state_name(b.job.state)});
-  for (const Difference& d : different_settings(a, b)) {
-    if (d.key != "name") settings.add_row({d.key, printable(d.first), printable(d.second)});
-  }
-  Table results({"result", a.job.id, b.job.id, "difference"});
-  for (const auto& [key, value] : j.at("results").items()) {
-    results.add_row({key, fmt::format("{:.6g}", value.at("first").get<double>()),
-                     fmt::format("{:.6g}", value.at("second").get<double>()),
-                     fmt::format("{:+.4g}", value.at("difference").get<double>())});
-  }
-  std::printf("%s\n%s", settings.str().c_str(),
-              results.rows() > 0 ? results.str().c_str() : "no result that both runs have\n");
+  std::printf("%s\n%s", settings_text(runs, comparison.settings).c_str(),
+              results_text(runs, comparison.results).c_str());
 }
 
 }  // namespace
 
 void add_compare(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("compare", "Compare two runs: settings that differ, and results");
-  verb->add_option("first", options->first, "Run: its id or name")->required();
-  verb->add_option("second", options->second, "Another run")->required();
+  CLI::App* verb = app.add_subcommand("compare", "Compare runs: settings that differ, and results");
+  verb->add_option("runs", options->runs, "Two or more runs: their ids or names")->required()->expected(2, 1000);
+  verb->add_option("--output", options->output, "HTML page to write, with the runs' curves");
   verb->add_flag("--json", options->json, "For programs");
-  verb->footer("Example:\n  trivet compare r0001 r0002");
+  verb->footer("Example:\n  trivet compare r0001 r0002 r0003 --output compare.html");
   verb->callback([options, &context] { compare(*options, context); });
 }
 

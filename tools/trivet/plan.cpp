@@ -36,9 +36,9 @@ Planned plan_any(const JobSpec& spec, const Device& device) {
     return {main, plan.memory, samples, data.counts().train * spec.train.epochs};
   }
   const ChosenCheckpoint chosen = choose_checkpoint(spec.infer);
-  const ImageData data = load_images(spec.infer.data);
+  const InferData data = InferData::load(spec.infer, chosen.state);
   const InferPlan plan = plan_inference(spec.infer, chosen.state, data, device);
-  return {plan.predict.rbegin()->second, plan.memory, plan.predict.rbegin()->first, data.count};
+  return {plan.predict.rbegin()->second, plan.memory, plan.predict.rbegin()->first, data.samples->count()};
 }
 
 nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
@@ -60,6 +60,7 @@ nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
   memory["arena"] = p.memory.arena_total;
   memory["data_set"] = p.memory.data_set;
   memory["loader"] = p.memory.loader;
+  memory["evaluation"] = p.memory.evaluation;
   memory["program"] = p.memory.program;
   memory["total"] = p.memory.total();
   const double seconds = p.plan->seconds(ceilings);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "tools/trivet/report.h"
 #include "tools/trivet/resolve.h"
 #include "tools/trivet/verbs.h"
 #include "trivet/base/error.h"
@@ -52,6 +53,7 @@ class Display final : public RunObserver {
 void report(const RunResult& result, bool json, Context& context) {
   context.exit_code = result.exit_code;
   const JobRecord& job = result.job;
+  write_final_report(job);
   if (json) {
     const nlohmann::json j = {{"id", job.id},           {"name", job.name},
                               {"kind", job.kind},       {"state", job_state_name(job.state)},

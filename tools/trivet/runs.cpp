@@ -20,18 +20,42 @@ struct Options {
   bool json = false;
 };
 
+// How good a run's answers are: the share of right ones, or R2 where numbers are predicted.
+const char* quality_metric(const RunRecord& run) {
+  const auto has = [](const json& record, const char* metric) {
+    if (!record.is_object()) return false;
+    for (const char* part : {"test", "validation", "train"}) {
+      if (record.contains(part) && number(record.at(part), metric)) return true;
+    }
+    return false;
+  };
+  const bool r2 = has(run.result, "r2") || (!run.epochs.empty() && has(run.epochs.back(), "r2"));
+  return r2 ? "r2" : "accuracy";
+}
+
+// The last word on it: of the test samples, else validation, else training.
+std::string quality_text(const RunRecord& run) {
+  if (std::string_view(quality_metric(run)) == "accuracy") return metric_text(run, "accuracy");
+  const json& record = run.result.is_object() ? run.result : run.epochs.back();
+  for (const char* part : {"test", "validation", "train"}) {
+    if (!record.contains(part)) continue;
+    if (const auto r2 = number(record.at(part), "r2")) return fmt::format("R2 {:.4f}", *r2);
+  }
+  return {};
+}
+
 void list_runs(const Options& options, Context& context) {
   Store store = open_store(context.workspace);
   recover(store);
   json all = json::array();
-  Table table({"run", "name", "kind", "state", "created", "took", "accuracy", "loss", "reason"});
+  Table table({"run", "name", "kind", "state", "created", "took", "result", "loss", "reason"});
   for (const JobRecord& job : store.list()) {
     const RunRecord run = read_run(job);
     json j = to_json(job);
     j["result"] = run.result;
     all.push_back(std::move(j));
     table.add_row({job.id, job.name, job.kind, job_state_name(job.state), time_text(job.created), duration_text(job),
-                   metric_text(run, "accuracy"), metric_text(run, "loss"), printable(job.reason)});
+                   quality_text(run), metric_text(run, "loss"), printable(job.reason)});
   }
   std::fputs(options.json ? (all.dump(1) + "\n").c_str() : table.str().c_str(), stdout);
 }
@@ -44,18 +68,20 @@ json checkpoints_of(const fs::path& directory) {
 }
 
 std::string epochs_table(const RunRecord& run) {
-  Table table({"epoch", "step", "train loss", "train accuracy", "validation loss", "validation accuracy", "seconds"});
+  const std::string quality = quality_metric(run);
+  Table table(
+      {"epoch", "step", "train loss", "train " + quality, "validation loss", "validation " + quality, "seconds"});
   for (const json& e : run.epochs) {
-    const auto value = [&](const char* part, const char* metric, bool percent) -> std::string {
+    const auto value = [&](const char* part, const std::string& metric) -> std::string {
       if (!e.contains(part)) return "-";
       const std::optional<double> v = number(e.at(part), metric);
       if (!v) return "-";
-      return percent ? fmt::format("{:.2f} %", 100 * *v) : fmt::format("{:.4f}", *v);
+      return metric == "accuracy" ? fmt::format("{:.2f} %", 100 * *v) : fmt::format("{:.4f}", *v);
     };
     table.add_row({fmt::format("{:.0f}", number(e, "epoch").value_or(0)),
-                   fmt::format("{:.0f}", number(e, "step").value_or(0)), value("train", "loss", false),
-                   value("train", "accuracy", true), value("validation", "loss", false),
-                   value("validation", "accuracy", true), fmt::format("{:.1f}", number(e, "seconds").value_or(0))});
+                   fmt::format("{:.0f}", number(e, "step").value_or(0)), value("train", "loss"),
+                   value("train", quality), value("validation", "loss"), value("validation", quality),
+                   fmt::format("{:.1f}", number(e, "seconds").value_or(0))});
   }
   return table.str();
 }

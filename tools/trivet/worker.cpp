@@ -77,14 +77,22 @@ nlohmann::json environment(const Device& device) {
           {"device", device.description()}};
 }
 
-std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
-
 std::string train_summary(const TrainResult& r) {
   std::string text = fmt::format("done: {} steps in {}", r.steps, format_seconds(r.seconds));
-  if (r.validation)
-    text += fmt::format("; validation accuracy {}, loss {:.4f}", percent(r.validation->accuracy), r.validation->loss);
-  if (r.test) text += fmt::format("; test accuracy {}, loss {:.4f}", percent(r.test->accuracy), r.test->loss);
+  if (r.validation) text += "; " + metrics_text("validation", *r.validation, 0);
+  if (r.test) text += "; " + metrics_text("test", *r.test, 0);
   return text + fmt::format(" (checkpoint {})", r.checkpoint);
+}
+
+std::string infer_summary(const InferResult& r, const fs::path& output) {
+  std::string text =
+      fmt::format("done: {} predictions in {}, {:.0f} samples/s, in {}", r.samples, format_seconds(r.seconds),
+                  static_cast<double>(r.samples) / r.seconds, output.string());
+  if (!r.metrics) return text;
+  if (r.metrics->accuracy) text += fmt::format("; accuracy {:.2f} %", 100 * *r.metrics->accuracy);
+  if (r.metrics->r2) text += fmt::format("; R2 {:.4f}", *r.metrics->r2);
+  if (r.metrics->mae) text += fmt::format("; mean absolute error {:.4g}", *r.metrics->mae);
+  return text;
 }
 
 int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWriter& events) {
@@ -120,11 +128,7 @@ int infer(const JobSpec& spec, const fs::path& directory, EventWriter& events) {
   if (config.output.empty()) config.output = fs::absolute(directory / ("predictions." + config.format));
   const InferResult result = run_inference(config, device, stop_requested, log);
   if (result.interrupted) return kExitInterrupted;
-  std::string text =
-      fmt::format("done: {} predictions in {}, {:.0f} images/s, in {}", result.samples, format_seconds(result.seconds),
-                  static_cast<double>(result.samples) / result.seconds, config.output.string());
-  if (result.accuracy) text += fmt::format("; accuracy {}", percent(*result.accuracy));
-  events.send(DoneEvent{text});
+  events.send(DoneEvent{infer_summary(result, config.output)});
   return 0;
 }
 

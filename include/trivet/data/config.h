@@ -14,11 +14,11 @@ namespace trivet {
 // be absent for inference.
 struct DataFiles {
   // IDX images.
-  std::filesystem::path images;
-  std::filesystem::path labels;  // empty: none
+  std::filesystem::path images{};
+  std::filesystem::path labels{};  // empty: none
   // A table (.csv, .tsv, .arff, .jsonl) or arrays (.npy, .npz: "x" and, if there is a target, "y").
-  std::filesystem::path file;
-  std::filesystem::path targets;  // with a .npy file: the .npy file of its targets; empty: none
+  std::filesystem::path file{};
+  std::filesystem::path targets{};  // with a .npy file: the .npy file of its targets; empty: none
 
   bool is_images() const { return !images.empty(); }
   const std::filesystem::path& main() const { return is_images() ? images : file; }
@@ -34,7 +34,9 @@ struct AugmentConfig {
 struct TableConfig {
   std::string target;                          // column to predict; empty: the last one
   std::map<std::string, std::string> columns;  // type of a column: number, category, ignore
-  std::string missing = "impute";              // impute (mean of a number, a category of its own), error
+  // one_hot: categories are numbers of the field "x" too; indices: they have the field "categories" of their own.
+  std::string categories = "one_hot";
+  std::string missing = "impute";  // impute (mean of a number, a category of its own), error
   bool operator==(const TableConfig&) const = default;
 };
 
@@ -49,6 +51,8 @@ struct DataConfig {
   // What the target is: auto (labels of images, integers of arrays and words of tables are labels, other numbers are
   // numbers), label, number.
   std::string target = "auto";
+  // Labels that are numbers: so many classes, and a label beyond is an error; 0: as many as there are.
+  std::int64_t classes = 0;
   std::string class_weights = "none";  // none, balanced: the loss of a sample counts n / (classes * n of its class)
   std::string sampler = "shuffle";     // shuffle: each sample once an epoch; balanced: classes equally often
   std::int64_t prefetch = 4;           // batches prepared ahead by a background thread

@@ -45,7 +45,7 @@ enum class TargetKind {
   number,  // y f32[k]: numbers to be predicted
 };
 
-struct Target {
+struct DataTarget {
   TargetKind kind = TargetKind::none;
   std::int64_t classes = 0;               // label
   std::vector<std::string> class_names;   // label: as the file spells them; "0", "1", ... where it only has numbers
@@ -55,8 +55,8 @@ struct Target {
   std::vector<double> stddev;
 };
 
-void to_json(nlohmann::json& json, const Target& target);
-void from_json(const nlohmann::json& json, Target& target);
+void to_json(nlohmann::json& json, const DataTarget& target);
+void from_json(const nlohmann::json& json, DataTarget& target);
 
 struct Preparation {
   std::string kind;  // images, table, arrays
@@ -85,7 +85,7 @@ class Dataset {
   // What the model is fed with, in order: f32 fields are ready to compute with, i32 fields are categories or tokens.
   virtual const std::vector<Field>& inputs() const = 0;
   virtual const std::optional<Field>& target_field() const = 0;  // "y"; none without a target
-  virtual const Target& target() const = 0;
+  virtual const DataTarget& target() const = 0;
   // For i32 inputs: how many different values each of the field's elements may have (values are 0 .. n - 1, of which 0
   // stands for what training did not know). Empty for fields that are not categories.
   virtual std::vector<std::int64_t> category_sizes(std::size_t input) const = 0;
@@ -96,6 +96,9 @@ class Dataset {
   // The class of a sample; Error(internal) unless the target is a label. For class weights and samplers.
   virtual std::int64_t label(std::int64_t sample) const = 0;
   virtual ShownSample show(std::int64_t sample) const = 0;
+  // An image (height, width, channels) as people see it from the first input's values for one sample, such as a model's
+  // reconstruction; empty unless the samples are images.
+  virtual std::vector<std::uint8_t> pixels(std::span<const float>) const { return {}; }
 };
 
 class DataSource {
@@ -107,6 +110,8 @@ class DataSource {
   virtual std::size_t resident_bytes() const = 0;
   // Learns from the given samples alone.
   virtual Preparation fit(std::span<const std::int64_t> train, const DataConfig& config) const = 0;
+  // Whether the data hold the target that the preparation knows: not all data for inference do.
+  virtual bool has_target(const Preparation& preparation) const = 0;
   // Error(data) if the data lack what the preparation knows (a column, a shape), or, with `with_target`, the target.
   // The source must outlive the data set.
   virtual std::unique_ptr<Dataset> prepare(const Preparation& preparation, bool with_target) const = 0;

@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "trivet/data/config.h"
+#include "trivet/data/dataset.h"
 
 namespace trivet {
 
@@ -30,5 +32,12 @@ struct ImageData {
 
 // Errors as read_idx_images and read_idx_labels; Error(data) also if the two files differ in their number of samples.
 ImageData load_images(const DataFiles& source);
+
+// Images as a source of samples: field "x" f32[H,W,C], target "y" i32[] where there are labels. Its preparation has
+// {"height", "width", "channels", "mean", "stddev", "classes", "crop_padding", "flip"}. `files` names them in errors.
+std::unique_ptr<DataSource> image_source(ImageData data, const DataFiles& files);
+
+// Both of the above.
+std::unique_ptr<DataSource> open_images(const DataFiles& files);
 
 }  // namespace trivet

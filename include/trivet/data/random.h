@@ -10,6 +10,7 @@ enum class DataDraw : std::uint64_t {
   split = 0x73706c6974ULL,
   shuffle = 0x73687566666cULL,
   augment = 0x6175676d656eULL,
+  balance = 0x62616c616e63ULL,
 };
 
 // The key of the draws of one purpose, a pure function of its arguments.

@@ -21,4 +21,10 @@ Split split_indices(std::int64_t n, double validation_share, std::uint64_t seed)
 // The indices in the order of one epoch: a uniform permutation (Fisher and Yates), a pure function of its arguments.
 std::vector<std::int64_t> shuffled(std::span<const std::int64_t> indices, std::uint64_t seed, std::int64_t epoch);
 
+// The same number of draws in an order that visits all classes equally often: the counts of two classes differ by at
+// most 1, and so do the visits of two samples of one class. `labels`: the class of each index. Classes without samples
+// do not count. A pure function of its arguments.
+std::vector<std::int64_t> balanced(std::span<const std::int64_t> indices, std::span<const std::int32_t> labels,
+                                   std::uint64_t seed, std::int64_t epoch);
+
 }  // namespace trivet

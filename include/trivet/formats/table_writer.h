@@ -6,7 +6,9 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "trivet/base/file.h"
 
@@ -16,13 +18,15 @@ namespace trivet {
 //   csv    RFC 4180: a header `index,predicted,confidence[,label]`, lines ended by CR LF
 //   jsonl  an object a line: index, predicted, confidence, probabilities (list), label if there are labels
 //   npy    the probabilities alone, f32 (rows, classes), in the order of add()
-// Numbers are written with the fewest digits that read back as the same float.
+// Numbers are written with the fewest digits that read back as the same float. Classes are written by name if they
+// have names (strings in JSON, quoted where RFC 4180 asks for it), else as numbers.
 class PredictionWriter {
  public:
   struct Table {
     std::int64_t rows = 0;
     std::int64_t classes = 0;  // at least 1
     bool labels = false;
+    std::vector<std::string> names{};  // of the classes; empty: none
   };
 
   // Error(usage) for an unknown format; Error(io) if the file cannot be created.
@@ -57,5 +61,8 @@ class PredictionWriter {
  private:
   std::int64_t written_ = 0;
 };
+
+// A field of a CSV file: in quotes if it holds a comma, a quote or a line break.
+std::string csv_field(std::string_view text);
 
 }  // namespace trivet

@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "trivet/data/image_data.h"
+#include "trivet/data/dataset.h"
 #include "trivet/infer/config.h"
 #include "trivet/train/plans.h"
 #include "trivet/train/run_log.h"
@@ -31,18 +31,30 @@ struct InferPlan {
   std::vector<PlanPtr> all() const;
 };
 
-// Error(data) if the images do not have the model's shape; Error(memory) if the total is more than the device has.
-InferPlan plan_inference(const InferConfig& config, const TrainState& model, const ImageData& data,
+// The data of an inference, prepared as those that the model was trained on.
+struct InferData {
+  std::unique_ptr<DataSource> source;
+  std::unique_ptr<Dataset> samples;  // with the target if the data have it
+
+  // Error(data) if there are no samples, or they have not the model's form.
+  static InferData load(const InferConfig& config, const TrainState& model);
+  static InferData of(const InferConfig& config, const TrainState& model, std::unique_ptr<DataSource> source);
+};
+
+// Error(memory) if the total is more than the device has.
+InferPlan plan_inference(const InferConfig& config, const TrainState& model, const InferData& data,
                          const Device& device);
 
 struct InferResult {
   bool interrupted = false;  // then no output file was written
+  Goal goal = Goal::label;
   std::int64_t samples = 0;
   double seconds = 0;              // from the first batch to the finished file
-  std::optional<double> accuracy;  // where labels are given
+  std::optional<Metrics> metrics;  // where targets are given, all but the loss; always for a reconstruction
 };
 
-// Writes config.output, whole or not at all.
+// Writes config.output, whole or not at all: for labels probabilities (PredictionWriter), for numbers their values, for
+// a reconstruction its mean squared error in the unit of the model's input.
 InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device,
                           const std::atomic<bool>& stop, RunLog& log);
 

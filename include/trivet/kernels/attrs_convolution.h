@@ -1,4 +1,5 @@
-// Attributes of the two-dimensional convolutions. Activations are (N, H, W, C), weights (O, KH, KW, C / groups).
+// Attributes of the convolutions over one to three spatial axes. Activations are (N, spatial axes, C), weights
+// (O, spatial axes, C / groups): (N, W, C), (N, H, W, C) or (N, D, H, W, C).
 #pragma once
 
 #include <cstdint>
@@ -8,24 +9,38 @@
 
 namespace trivet::kernels {
 
-// How the kernel moves over the input; the same for the forward product and both of its gradients.
-struct Conv2dWindow {
-  IntList strides = {2, {1, 1}};     // rows, columns
-  IntList pads = {4, {0, 0, 0, 0}};  // zeros added at the top, left, bottom, right
-  IntList dilations = {2, {1, 1}};   // distance between neighbouring taps: rows, columns
+// How the kernel moves over the input; the same for the forward product and both of its gradients. Lists have an entry
+// for each spatial axis, pads two: zeros added before each axis, then those added behind each. Empty lists are ones,
+// and no pads.
+struct ConvWindow {
+  IntList strides;
+  IntList pads;
+  IntList dilations;  // distance between neighbouring taps
   std::int64_t groups = 1;
+
+  std::int64_t stride(int axis) const { return strides.n == 0 ? 1 : strides.v[axis]; }
+  std::int64_t dilation(int axis) const { return dilations.n == 0 ? 1 : dilations.v[axis]; }
+  std::int64_t pad_before(int axis) const { return pads.n == 0 ? 0 : pads.v[axis]; }
+  std::int64_t pad_after(int axis) const { return pads.n == 0 ? 0 : pads.v[pads.n / 2 + axis]; }
 };
 
-struct Conv2dAttrs : Conv2dWindow {
+struct ConvAttrs : ConvWindow {
   Activation activation = Activation::none;
 };
 
-struct Conv2dBackwardDataAttrs : Conv2dWindow {
-  IntList input_shape;  // (N, H, W, C) of the gradient: the output's size alone leaves it open when strides exceed 1
+struct ConvBackwardDataAttrs : ConvWindow {
+  IntList input_shape;  // of the gradient: the output's size alone leaves it open when strides exceed 1
 };
 
-struct Conv2dBackwardWeightsAttrs : Conv2dWindow {
-  IntList kernel_shape;  // (O, KH, KW, C / groups)
+struct ConvBackwardWeightsAttrs : ConvWindow {
+  IntList kernel_shape;
+  GradientType dtype = GradientType::same;
+  bool bias = false;  // the gradient of the bias is a second output
+};
+
+// The window is that of the convolution whose input gradient this op is.
+struct ConvTransposeAttrs : ConvWindow {
+  IntList output_padding;  // rows (columns, ...) that the output has beyond the least that fits, below the stride
 };
 
 }  // namespace trivet::kernels

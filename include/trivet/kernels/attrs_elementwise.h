@@ -19,12 +19,15 @@ struct AffineAttrs {
   double shift = 0;
 };
 
-// none: x * Phi(x), with the normal distribution function Phi. tanh: the approximation
-// x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2. Both from Hendrycks and Gimpel, "Gaussian Error Linear Units".
-enum class GeluApproximation : std::int32_t { none, tanh };
+// fmod: the remainder has the sign of a, as in C. Otherwise that of b, as in Python, for integers only. An integer
+// remainder by 0 is 0.
+struct ModAttrs {
+  bool fmod = false;
+};
 
-struct GeluAttrs {
-  GeluApproximation approximate = GeluApproximation::none;
+struct IsInfAttrs {
+  bool detect_negative = true;
+  bool detect_positive = true;
 };
 
 // To an integer dtype: fractions are cut off, values outside of its range become its nearest end, NaN becomes 0.

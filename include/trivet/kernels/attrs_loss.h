@@ -12,8 +12,14 @@ struct CrossEntropyAttrs {
   double label_smoothing = 0;        // in [0, 1)
 };
 
-struct TopKAttrs {
+struct TopKCorrectAttrs {
   std::int64_t k = 1;
+};
+
+// Source: Huber, "Robust estimation of a location parameter" (1964): d^2 / 2 for |d| <= delta, and beyond it
+// delta * (|d| - delta / 2).
+struct HuberLossAttrs {
+  double delta = 1;
 };
 
 }  // namespace trivet::kernels

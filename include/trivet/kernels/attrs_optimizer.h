@@ -5,17 +5,42 @@
 
 namespace trivet::kernels {
 
-struct SgdAttrs {
+// How new bf16 parameters are rounded: to the nearest, or to one of the two neighbours at random, so that updates
+// smaller than half of the last bit are kept on average. Draws are keyed by seed, op, the step and the element.
+struct ParameterRounding {
+  bool stochastic_rounding = false;
+  std::int64_t seed = 0;
+  std::int64_t op = 0;  // another number for each parameter
+};
+
+struct SgdAttrs : ParameterRounding {
   double momentum = 0;
   double weight_decay = 0;
   bool nesterov = false;
 };
 
-struct AdamWAttrs {
+struct AdamWAttrs : ParameterRounding {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;
+};
+
+struct LionAttrs : ParameterRounding {
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double weight_decay = 0;
+};
+
+struct AdafactorAttrs {
+  double decay_rate = 0.8;  // the second moments keep 1 - step^-decay_rate
+  double epsilon = 1e-30;   // added to squared gradients
+  double clip_threshold = 1;
+  double weight_decay = 0;
+};
+
+struct AverageAttrs {
+  double decay = 0.999;
 };
 
 struct ClipScaleAttrs {

@@ -14,12 +14,13 @@ struct TransposeAttrs {
 };
 
 // As ONNX Slice: ranges [start, end) with a step along `axes`. Negative starts and ends count from the end, and all
-// are clamped to the dimension.
+// are clamped to the dimension. A negative step walks backwards from start to the element behind end; an end before
+// the first element (the lowest integer, say) takes that one along.
 struct SliceAttrs {
   IntList starts;
   IntList ends;
   IntList axes;   // empty: the first ones, as many as there are starts
-  IntList steps;  // empty: 1; at least 1
+  IntList steps;  // empty: 1; never 0
 };
 
 struct SliceBackwardAttrs : SliceAttrs {
@@ -30,27 +31,39 @@ struct ConcatAttrs {
   std::int64_t axis = 0;
 };
 
-// As ONNX Pad, mode constant.
-struct PadAttrs {
-  IntList pads;  // [before each of axes ..., after each of axes ...], at least 0
-  IntList axes;  // empty: the first ones, as many as there are pairs
-  double value = 0;
-};
-
-struct EmbeddingBackwardAttrs {
-  std::int64_t rows = 0;  // of the table
+// As ONNX Split: parts of the given sizes, or `num_outputs` equal ones of which the last may be smaller.
+struct SplitAttrs {
+  std::int64_t axis = 0;
+  IntList sizes;
+  std::int64_t num_outputs = 0;
 };
 
 struct ExpandAttrs {
   IntList shape;
 };
 
+// As ONNX ConstantOfShape.
 struct FullAttrs {
   IntList shape;
   double value = 0;
+  DType dtype = DType::f32;
 };
 
-// Which elements a slice takes along one dimension: start, start + step, ... (count of them).
+// As ONNX DepthToSpace, with channels last: the block's row i and column j and the smaller channel c make up the
+// channel (i * block + j) * C + c (DCR) or (c * block + i) * block + j (CRD).
+enum class DepthOrder { dcr, crd };
+struct DepthAttrs {
+  std::int64_t blocksize = 1;
+  DepthOrder mode = DepthOrder::dcr;
+};
+
+// As ONNX Trilu, over the last two dimensions: keeps the elements at column - row >= k (upper) or <= k.
+struct TriluAttrs {
+  bool upper = true;
+  std::int64_t k = 0;
+};
+
+// Which elements a slice takes along one dimension: start, start + step, ... (count of them; the step may be negative).
 struct SliceRange {
   std::int64_t start = 0;
   std::int64_t step = 1;
@@ -68,10 +81,15 @@ struct SliceRange {
     const std::int64_t step = attrs.steps.n == 0 ? 1 : attrs.steps.v[i];
     std::int64_t start = attrs.starts.v[i] < 0 ? attrs.starts.v[i] + size : attrs.starts.v[i];
     std::int64_t end = attrs.ends.v[i] < 0 ? attrs.ends.v[i] + size : attrs.ends.v[i];
-    start = start < 0 ? 0 : start > size ? size : start;
-    end = end < 0 ? 0 : end > size ? size : end;
-    const std::int64_t count = end > start ? (end - start - 1) / step + 1 : 0;
-    ranges[axis] = {start, count > 1 ? step : 1, count};  // a huge step must not overflow in strides
+    // Backwards, both may lie one before the first element but not behind the last.
+    const std::int64_t low = step > 0 ? 0 : -1;
+    const std::int64_t high = step > 0 ? size : size - 1;
+    start = start < low ? low : start > high ? high : start;
+    end = end < low ? low : end > high ? high : end;
+    const std::int64_t distance = step > 0 ? end - start - 1 : end - start + 1;
+    const bool none = step > 0 ? end <= start : end >= start;
+    const std::int64_t count = none ? 0 : distance / step + 1;
+    ranges[axis] = {count > 0 ? start : 0, count > 1 ? step : 1, count};  // a huge step must not overflow in strides
   }
 }
 

@@ -29,14 +29,23 @@ struct LayerConfig {
 };
 
 struct ModelConfig {
-  std::string name = "cnn";               // mlp, cnn, layers
-  std::vector<std::int64_t> hidden = {};  // mlp: default {256}; cnn: dense layers after the last pool, default {128}
+  std::string name = "cnn";  // logistic, mlp, cnn, resnet, wide_deep, lstm, autoencoder, layers
+  // mlp: default {256}; cnn: dense layers after the last pool, default {128}; wide_deep: default {128, 64};
+  // autoencoder: down to the narrowest layer, from which they are mirrored, default {128, 32}
+  std::vector<std::int64_t> hidden = {};
   std::vector<std::int64_t> channels = {32, 64};  // cnn: one conv(3x3, same) + max pool(2) block each
   std::string activation = "relu";
-  bool batch_norm = false;  // cnn: after each convolution
-  double dropout = 0.0;     // before the last layer
-  std::int64_t classes = 10;
-  std::vector<LayerConfig> layers;  // name == "layers"; the last one's output must be (batch, classes)
+  // What the model computes in: f32, or bf16 with f32 weights, statistics and outputs.
+  std::string precision = "f32";
+  bool batch_norm = false;          // cnn: after each convolution
+  double dropout = 0.0;             // before the last layer
+  std::string form = "cifar";       // resnet: cifar or imagenet
+  std::int64_t depth = 0;           // resnet: default 20; lstm: layers, default 1
+  std::int64_t width = 0;           // resnet: channels of the first stage, default 16 (cifar), 64 (imagenet)
+  std::int64_t units = 128;         // lstm
+  std::int64_t embedding = 8;       // wide_deep: numbers for each category
+  std::int64_t classes = 0;         // 0: as many as the data have
+  std::vector<LayerConfig> layers;  // name == "layers"; the last one's output must be (batch, outputs)
 };
 
 }  // namespace trivet

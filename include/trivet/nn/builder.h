@@ -19,6 +19,7 @@ const char* activation_name(Activation activation);
 
 enum class Padding {
   same,   // as many outputs as inputs divided by the stride, rounded up; the odd zero goes to the bottom and right
+  half,   // kernel / 2 on each side: as many as `same`, evenly spread, for odd kernels
   valid,  // none
 };
 
@@ -40,6 +41,13 @@ struct ConvOptions {
 struct PoolOptions {
   std::int64_t size = 2;
   std::int64_t stride = 0;  // 0: size
+  std::int64_t pad = 0;     // on each side; less than size
+};
+
+// What is done to the normalized values in the same pass.
+struct BatchNormOptions {
+  ValueId residual = kNoValue;  // added, of x's type
+  bool relu = false;            // applied last
 };
 
 // How weights start. With rectifier-like activations next: normal with variance 2 / fan_in (He et al., "Delving Deep
@@ -67,7 +75,7 @@ class Builder {
   ValueId average_pool(ValueId x, const PoolOptions& options);
   // Over all axes but the last. Has the states "running_mean" and "running_var", which training updates (each step
   // weighs 0.1) and inference reads.
-  ValueId batch_norm(ValueId x);
+  ValueId batch_norm(ValueId x, const BatchNormOptions& options = {});
   // Over the last axis.
   ValueId layer_norm(ValueId x);
   // In training: zero with probability `rate`, otherwise divided by 1 - rate; x itself in inference and for rate 0.
@@ -76,12 +84,23 @@ class Builder {
   ValueId activation(ValueId x, Activation activation);
   // (N, ...) -> (N, F).
   ValueId flatten(ValueId x);
+  // (N, H, W, C) -> (N, C).
+  ValueId global_average_pool(ValueId x);
+  // Categories or tokens i32 (N, K), each below `rows` -> (N, K, columns). Weights (rows, columns).
+  ValueId embedding(ValueId indices, std::int64_t rows, std::int64_t columns);
+  // Long short-term memory over steps: (N, T, F) -> (N, T, units), all steps. Weights (1, 4 units, F) and
+  // (1, 4 units, units), gates in ONNX's order; the forget gate's bias starts at 1 (Jozefowicz et al., "An Empirical
+  // Exploration of Recurrent Network Architectures", 2015).
+  ValueId lstm(ValueId x, std::int64_t units);
+  // (N, T, F) -> (N, F) of the last step.
+  ValueId last_step(ValueId x);
 
  private:
   std::string next_name(const std::string& kind);
   const TensorType& image(ValueId x, const std::string& name) const;
   ValueId pool(ValueId x, const PoolOptions& options, const std::string& op);
   ValueId input_once(const std::string& name, const TensorType& type);
+  ValueId lstm_bias(ValueId bias, std::int64_t units, const std::string& name);
   void require(bool condition, const std::string& name, const std::string& message, const std::string& hint = {}) const;
 
   Graph& graph_;

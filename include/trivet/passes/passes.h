@@ -28,6 +28,10 @@ Graph fuse(const Graph& graph);
 // gradients are taken, so that the backward pass gains as well.
 Graph pool_before_relu(const Graph& graph);
 
+// The forward part of a model in bf16: every op that bf16_inputs() knows computes in it; f32 inputs, weights and the
+// graph's outputs are cast. States keep their types, so gradients (to be taken afterwards) update f32 weights.
+Graph to_bf16(const Graph& graph);
+
 // Folding, merging, fusing and dropping, in the order that lets each feed the next.
 Graph optimize(const Graph& graph, const Evaluate& evaluate);
 

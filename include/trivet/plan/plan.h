@@ -75,6 +75,7 @@ struct PlannedStep {
   double flops = 0;
   double bytes = 0;
   bool matrix = false;
+  DType dtype = DType::f32;  // of the first input, which decides the rate of matrix products
 };
 
 struct Plan {

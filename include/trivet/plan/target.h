@@ -11,12 +11,21 @@ namespace trivet {
 
 // What the machine can do at best, measured on it; per second.
 struct Ceilings {
-  double matrix_flops = 0;    // matrix products, f32
-  double vector_flops = 0;    // everything else
-  double memory_bytes = 0;    // data larger than the caches, bytes read plus bytes written
-  double cache_bytes = 0;     // data that stays in the caches
-  double launch_seconds = 0;  // cost of starting one kernel
+  double matrix_flops = 0;       // matrix products, f32
+  double bf16_matrix_flops = 0;  // matrix products, bf16 with f32 sums
+  double int8_matrix_flops = 0;  // matrix products, 8-bit integers with 32-bit sums
+  double vector_flops = 0;       // everything else
+  double memory_bytes = 0;       // data larger than the caches, bytes read plus bytes written: a copy
+  double triad_bytes = 0;        // the same for two arrays read and one written
+  double cache_bytes = 0;        // data that stays in the caches
+  double launch_seconds = 0;     // cost of starting one kernel
   std::size_t cache_size = 0;
+
+  // The rate of matrix products whose operands have this type.
+  double matrix_rate(DType type) const {
+    if (type == DType::bf16) return bf16_matrix_flops;
+    return type == DType::u8 || type == DType::i8 ? int8_matrix_flops : matrix_flops;
+  }
 };
 
 class Target {

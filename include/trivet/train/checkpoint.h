@@ -10,19 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "trivet/data/normalization.h"
+#include "trivet/data/dataset.h"
 #include "trivet/exec/session.h"
 #include "trivet/train/graphs.h"
+#include "trivet/train/metrics.h"
 
 namespace trivet {
-
-// Sums over samples; divide by `samples`.
-struct MetricSums {
-  double loss = 0;
-  double correct = 0;
-  double top_k = 0;
-  std::int64_t samples = 0;
-};
 
 // Everything beside the tensors that a resumed run needs to go on with the same bits.
 struct TrainState {
@@ -37,10 +30,12 @@ struct TrainState {
   std::string data_digest;
   std::optional<double> best;       // best value of checkpoint.best_metric so far ...
   std::int64_t best_step = 0;       // ... and the checkpoint that has it
+  std::optional<double> to_beat;    // early stopping: the value that must be improved on ...
+  std::int64_t stale = 0;           // ... and for how many epochs it was not
   double seconds = 0;               // of training so far, over all attempts
   std::uint64_t metrics_bytes = 0;  // of metrics.jsonl that belong to this state
   ModelTask task;
-  Normalization normalization;
+  Preparation preparation;  // of the data
 };
 
 class CheckpointFolder {

@@ -2,46 +2,69 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace trivet {
 
 struct OptimizerConfig {
-  std::string name = "adamw";  // sgd, adamw
+  std::string name = "adamw";  // sgd, adamw, lion, adafactor, muon
   double lr = 1e-3;            // peak learning rate; the schedule multiplies it
-  double momentum = 0.9;       // sgd
-  double beta1 = 0.9;          // adamw
-  double beta2 = 0.999;        // adamw
-  double epsilon = 1e-8;       // adamw
-  double weight_decay = 0.0;   // adamw: decoupled; sgd: added to the gradient. Not applied to biases and norms
+  double momentum = 0.9;       // sgd, muon
+  bool nesterov = false;       // sgd, muon
+  double beta1 = 0.9;          // adamw, lion; muon: of the AdamW that it uses for vectors
+  double beta2 = 0.999;        // likewise
+  double epsilon = 1e-8;       // adamw; muon likewise
+  double weight_decay = 0.0;   // sgd: added to the gradient; others: decoupled. Not applied to biases and norms
 };
 
 struct ScheduleConfig {
-  std::string name = "constant";              // constant, step, cosine
-  std::int64_t warmup_steps = 0;              // linear from 0; counts optimizer steps
-  double floor = 0.0;                         // cosine: the last multiplier
+  std::string name = "constant";              // constant, step, cosine, linear, one_cycle
+  std::int64_t warmup_steps = 0;              // all but one_cycle: linear from 0; counts optimizer steps
+  double floor = 0.0;                         // cosine, linear, one_cycle: the last multiplier
   std::vector<std::int64_t> milestones = {};  // step: epochs after which the rate is multiplied by gamma
   double gamma = 0.1;                         // step
+  double start = 0.04;                        // one_cycle: the first multiplier ...
+  double rise = 0.3;                          // ... and the share of the steps in which it rises to 1
 };
 
 struct CheckpointConfig {
   std::int64_t every_steps = 0;  // 0: only at epoch ends
   std::int64_t every_epochs = 1;
   std::int64_t keep_last = 2;
-  bool keep_best = true;                 // by `best_metric`
-  std::string best_metric = "accuracy";  // accuracy (highest) or loss (lowest), on the validation split
+  bool keep_best = true;  // by `best_metric`
+  // On the validation split: accuracy, f1 (macro), auc, r2: the highest; loss, mae: the lowest. Empty: accuracy for
+  // labels, else loss.
+  std::string best_metric;
+};
+
+// Evaluation and checkpoints use an exponential moving average of the parameters instead of their last values.
+struct AverageConfig {
+  double decay = 0.999;         // average = decay * average + (1 - decay) * parameters, after each optimizer step
+  std::int64_t start_step = 0;  // until then the average is the parameters themselves
+};
+
+// Stops when `checkpoint.best_metric` has not improved by more than `min_delta` in `patience` epochs.
+struct EarlyStopConfig {
+  std::int64_t patience = 5;
+  double min_delta = 0.0;
 };
 
 struct TrainConfig {
   std::int64_t epochs = 10;
   std::int64_t batch = 128;      // samples of one optimizer step
   std::int64_t micro_batch = 0;  // samples of one pass; 0: batch. Smaller: gradients are accumulated
+  // What the whole run may take, in bytes; 0: what the device has. Activations are recomputed until the plan fits.
+  std::size_t memory = 0;
+  std::string loss;  // mse, l1, huber, for numbers and reconstructions; empty: mse, cross entropy for labels
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   double clip_norm = 0.0;  // largest global gradient norm; 0: no clipping
-  std::int64_t top_k = 5;  // also report top-k accuracy; 1: do not
+  std::int64_t top_k = 0;  // labels: also report top-k accuracy; 1: do not; 0: 5, or all classes if they are less
   CheckpointConfig checkpoint;
+  std::optional<AverageConfig> average;
+  std::optional<EarlyStopConfig> early_stop;
 };
 
 }  // namespace trivet

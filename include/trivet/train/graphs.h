@@ -3,24 +3,47 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "trivet/graph/graph.h"
+#include "trivet/models/build.h"
 #include "trivet/models/config.h"
 #include "trivet/train/config.h"
 
 namespace trivet {
 
+// What a model is trained for; it decides loss and metrics.
+enum class Goal {
+  label,           // classes: cross entropy
+  number,          // numbers, standardised as DataTarget says: train.loss
+  reconstruction,  // its own first input: train.loss
+};
+const char* goal_name(Goal goal);
+
 struct ModelTask {
   ModelConfig model;
-  Shape sample_shape;  // (H, W, C)
+  ModelInput input;
+  DataTarget target;  // of the kind none for a reconstruction
   std::uint64_t seed = 0;
+  bool weighted = false;  // samples count differently in the gradient: classes have weights
+
+  Goal goal() const;
 };
 
+// The task of telling model.classes classes by one input x.
+ModelTask label_task(ModelConfig model, Shape sample_shape, std::uint64_t seed);
+
 // Inputs of the training graphs:
-//   x f32(B,H,W,C), y i32(B), inv_count f32[] = 1 / samples of the whole optimizer step, lr f32[],
-//   step i64[] = the optimizer step, counted from 1 (where dropout or AdamW needs it),
+//   the task's input fields, each with (B, ...) by its name, and y: i32(B) labels or f32(B,k) numbers (none for a
+//   reconstruction),
+//   inv_count f32[] = 1 / samples of the whole optimizer step; for a weighted task instead weight f32(B) = the sample's
+//   weight / sum of the weights of the whole optimizer step,
+//   lr f32[],
+//   step i64[] = the optimizer step, counted from 1 (where dropout or an optimizer needs it),
 //   sample i64(B) = indices in the data set (where dropout needs them).
-// Outputs: loss f32[] = sum over the samples, correct f32[], top_k f32[] (if k > 1), grad_norm f32[] (if clipped).
+// Outputs: loss f32[] = sum over the samples, without weights; for labels correct f32[] and top_k f32[] (if k > 1);
+// grad_norm f32[] (if clipped).
+// With train.average each state of the class parameters has an optimizer state "average/<name>".
 
 // One optimizer step over `samples` samples: forward, backward, update.
 Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples);
@@ -31,10 +54,14 @@ Graph accumulate_graph(const ModelTask& task, const TrainConfig& config, std::in
 // The update from the accumulated gradients, which it sets back to zero.
 Graph apply_graph(const ModelTask& task, const TrainConfig& config);
 
-// Inputs x, y. Outputs loss, correct, top_k as above.
-Graph evaluate_graph(const ModelTask& task, std::int64_t top_k, std::int64_t samples);
+// Inputs: fields and y. Outputs loss, correct, top_k as above, and prediction: f32(B, classes) probabilities, f32(B, k)
+// numbers, still standardised, or the reconstruction in the shape of the first input.
+Graph evaluate_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples);
 
-// Input x. Output probabilities f32(B, classes).
+// Inputs: fields. Output prediction as above.
 Graph predict_graph(const ModelTask& task, std::int64_t samples);
+
+// Elements of a prediction for one sample.
+std::int64_t prediction_elements(const ModelTask& task);
 
 }  // namespace trivet

@@ -28,7 +28,8 @@ struct TrainPlans {
   std::map<std::int64_t, PlanPtr> accumulate;  // empty if not
   PlanPtr apply;                               // with accumulate
   std::map<std::int64_t, PlanPtr> evaluate;
-  std::string graph_hash;  // of the main training graph: what a checkpoint belongs to
+  std::string graph_hash;  // of the main training graph, before recomputation: what a checkpoint belongs to
+  int recomputed = 0;      // activations of the main plan that are made again to save memory
 
   std::vector<PlanPtr> all() const;
   // The plan over a full batch (or micro-batch): what `trivet plan` shows.
@@ -43,9 +44,10 @@ struct TrainPlans {
 // Samples of each pass when `samples` are cut into pieces of `piece`: full pieces, then the rest.
 std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece);
 
-// Runs every plan through the passes and compiles it for the device.
+// Runs every plan through the passes and compiles it for the device. Where a training plan's transient memory passes
+// `transient_budget`, activations are recomputed until it does not, or as little as can be reached is used.
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
-                         const Device& device);
+                         const Device& device, std::size_t transient_budget = SIZE_MAX);
 
 // One graph through the passes and the compiler; its states are added to the layout.
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device);
@@ -58,15 +60,16 @@ struct MemoryReport {
   std::size_t arena_total = 0;    // sum of the above = what the run allocates for its arena
   std::size_t data_set = 0;
   std::size_t loader = 0;
-  std::size_t program = 0;  // code, libraries, threads: measured in this process, plus kProgramAllowance
-  std::size_t total() const { return arena_total + data_set + loader + program; }
+  std::size_t evaluation = 0;  // predictions that are measured
+  std::size_t program = 0;     // code, libraries, threads: measured in this process, plus kProgramAllowance
+  std::size_t total() const { return arena_total + data_set + loader + evaluation + program; }
 };
 
 // For the log, records and the system's buffers, which nobody plans.
 inline constexpr std::size_t kProgramAllowance = std::size_t{48} << 20;
 
 MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, std::size_t data_set,
-                           std::size_t loader);
+                           std::size_t loader, std::size_t evaluation);
 
 // Resident bytes of this process now / at its highest (VmRSS, VmHWM of /proc/self/status).
 std::size_t resident_bytes();

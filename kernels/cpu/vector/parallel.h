@@ -1,6 +1,8 @@
 // How the CPU's kernels share work: fixed pieces, so that results do not depend on the number of threads.
 #pragma once
 
+#include <omp.h>
+
 #include <cstdint>
 
 namespace trivet::kernels::cpu::TRIVET_ISA {
@@ -25,6 +27,25 @@ inline void parallel_pieces(std::int64_t n, std::int64_t grain, std::int64_t wor
   for (std::int64_t p = 0; p < pieces; ++p) {
     const std::int64_t begin = p * grain;
     f(begin, begin + grain < n ? begin + grain : n);
+  }
+}
+
+// As parallel_pieces, with scratch memory for each thread: calls f(begin, end, lane), where lane < threads is the
+// number of the thread that runs the piece.
+template <class F>
+inline void parallel_pieces_on_lanes(std::int64_t n, std::int64_t grain, std::int64_t work, int threads, const F& f) {
+  const std::int64_t pieces = (n + grain - 1) / grain;
+  if (threads <= 1 || pieces <= 1 || work < kSerialElements) {
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      const std::int64_t begin = p * grain;
+      f(begin, begin + grain < n ? begin + grain : n, 0);
+    }
+    return;
+  }
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (std::int64_t p = 0; p < pieces; ++p) {
+    const std::int64_t begin = p * grain;
+    f(begin, begin + grain < n ? begin + grain : n, omp_get_thread_num());
   }
 }
 

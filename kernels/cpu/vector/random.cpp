@@ -1,117 +1,248 @@
-// Dropout by counter-based draws (kernels/math/philox.h), sixteen counters at a time.
+// Dropout and random tensors by counter-based draws (kernels/math/philox.h), many counters at a time.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/parallel.h"
+#include "kernels/cpu/vector/storage.h"
+#include "kernels/cpu/vector/vector_math.h"
+#include "kernels/cpu/vector/vector_trigonometry.h"
 #include "kernels/math/philox.h"
 #include "trivet/kernels/attrs_random.h"
 
 namespace trivet::kernels::cpu::TRIVET_ISA {
 namespace {
 
+#define TRIVET_INLINE [[gnu::always_inline]] inline
+
 constexpr int kCounters = 16;
 constexpr std::int64_t kBlock = 4 * kCounters;  // elements whose bits are drawn together
 constexpr std::int64_t kChunk = 64 * kBlock;    // elements of one piece of work
 
-// One round of math::philox on one counter, written with its words apart so that counters fill vector lanes.
-struct Words {
-  std::uint32_t c0, c1, c2, c3, k0, k1;
+// --- Philox in vector lanes ---
 
-  [[gnu::always_inline]] void round() {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c0;
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c2;
-    c0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ k0;
-    c2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ k1;
-    c1 = static_cast<std::uint32_t>(p1);
-    c3 = static_cast<std::uint32_t>(p0);
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-};
-
-// bits[4 * j + i] = philox(key, sample, first + j).v[i]
-[[gnu::always_inline]] inline void draw(std::uint64_t key, std::uint64_t sample, std::uint64_t first,
-                                        std::uint32_t* __restrict bits) {
-#pragma omp simd
-  for (int j = 0; j < kCounters; ++j) {
-    const std::uint64_t counter = first + static_cast<std::uint64_t>(j);
-    Words w{static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32),
-            static_cast<std::uint32_t>(sample),  static_cast<std::uint32_t>(sample >> 32),
-            static_cast<std::uint32_t>(key),     static_cast<std::uint32_t>(key >> 32)};
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    w.round();
-    bits[4 * j] = w.c0;
-    bits[4 * j + 1] = w.c1;
-    bits[4 * j + 2] = w.c2;
-    bits[4 * j + 3] = w.c3;
-  }
+// A lane of 64 bits holds one word of one counter in its lower half. The product of two words then needs one
+// instruction, which ignores the upper halves, so nothing there has to be cleared between the rounds.
+#if defined(__AVX512F__)
+using Lanes = std::uint64_t __attribute__((vector_size(64)));
+constexpr Lanes kLaneNumbers = {0, 1, 2, 3, 4, 5, 6, 7};
+constexpr Lanes kFirstHalves = {0, 8, 1, 9, 2, 10, 3, 11};
+constexpr Lanes kSecondHalves = {4, 12, 5, 13, 6, 14, 7, 15};
+TRIVET_INLINE Lanes multiply_words(Lanes a, Lanes b) {
+  // With a mask of all lanes: gcc 12 warns of an uninitialized variable in the plain form's header.
+  return (Lanes)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
 }
+#elif defined(__AVX2__)
+using Lanes = std::uint64_t __attribute__((vector_size(32)));
+constexpr Lanes kLaneNumbers = {0, 1, 2, 3};
+constexpr Lanes kFirstHalves = {0, 4, 1, 5};
+constexpr Lanes kSecondHalves = {2, 6, 3, 7};
+TRIVET_INLINE Lanes multiply_words(Lanes a, Lanes b) { return (Lanes)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#else
+using Lanes = std::uint64_t __attribute__((vector_size(16)));
+constexpr Lanes kLaneNumbers = {0, 1};
+constexpr Lanes kFirstHalves = {0, 2};
+constexpr Lanes kSecondHalves = {1, 3};
+TRIVET_INLINE Lanes multiply_words(Lanes a, Lanes b) {
+#if defined(__x86_64__)
+  return (Lanes)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+#endif
+}
+#endif
 
-// Elements [begin, end) of one sample, which x and y point to; begin is a multiple of 4. y may be x.
-[[gnu::always_inline]] inline void drop_elements(std::uint64_t key, std::uint64_t sample, std::int64_t begin,
-                                                 std::int64_t end, std::uint32_t last_kept, float scale, const float* x,
-                                                 float* y) {
-  std::uint32_t bits[kBlock];
-  for (std::int64_t e = begin; e < end; e += kBlock) {
-    draw(key, sample, static_cast<std::uint64_t>(e) / 4, bits);
-    if (end - e >= kBlock) {
-#pragma omp simd
-      for (std::int64_t i = 0; i < kBlock; ++i) y[e + i] = bits[i] <= last_kept ? x[e + i] * scale : 0.0f;
-    } else {
-      for (std::int64_t i = 0; i < end - e; ++i) y[e + i] = bits[i] <= last_kept ? x[e + i] * scale : 0.0f;
+constexpr int kLaneCount = static_cast<int>(sizeof(Lanes) / sizeof(std::uint64_t));
+// Chains of rounds that run side by side, since each round waits for the one before.
+constexpr int kChains = 2;
+
+// bits[4 * j + i] = philox(key, sample, first + j).v[i] for j < kCounters.
+TRIVET_INLINE void draw(std::uint64_t key, std::uint64_t sample, std::uint64_t first, std::uint32_t* bits) {
+  const Lanes zero = {};
+  const Lanes factor0 = zero + 0xD2511F53u;
+  const Lanes factor1 = zero + 0xCD9E8D57u;
+  for (int begin = 0; begin < kCounters; begin += kChains * kLaneCount) {
+    Lanes c0[kChains], c1[kChains], c2[kChains], c3[kChains];
+    for (int k = 0; k < kChains; ++k) {
+      const Lanes counter = kLaneNumbers + (first + static_cast<std::uint64_t>(begin + k * kLaneCount));
+      c0[k] = counter;
+      c1[k] = counter >> 32;
+      c2[k] = zero + sample;
+      c3[k] = zero + (sample >> 32);
+    }
+    Lanes k0 = zero + key;
+    Lanes k1 = zero + (key >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; ++round) {
+      for (int k = 0; k < kChains; ++k) {
+        const Lanes p0 = multiply_words(c0[k], factor0);
+        const Lanes p1 = multiply_words(c2[k], factor1);
+        c0[k] = (p1 >> 32) ^ c1[k] ^ k0;
+        c2[k] = (p0 >> 32) ^ c3[k] ^ k1;
+        c1[k] = p1;
+        c3[k] = p0;
+      }
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    for (int k = 0; k < kChains; ++k) {
+      const Lanes words01 = (c0[k] & 0xffffffffu) | (c1[k] << 32);
+      const Lanes words23 = (c2[k] & 0xffffffffu) | (c3[k] << 32);
+      const Lanes halves[2] = {__builtin_shuffle(words01, words23, kFirstHalves),
+                               __builtin_shuffle(words01, words23, kSecondHalves)};
+      __builtin_memcpy(bits + 4 * (begin + k * kLaneCount), halves, sizeof halves);
     }
   }
 }
 
-// Flattened, so that no copy of philox.h's functions is left for the linker to share among instruction sets.
-[[gnu::flatten]] void dropout(const KernelArgs& args) {
-  const View& in = args.in[0];
-  const auto& attrs = args.attributes<DropoutAttrs>();
-  const float* x = static_cast<const float*>(in.data);
-  float* y = static_cast<float*>(args.out[0].data);
-  const std::int64_t step = *static_cast<const std::int64_t*>(args.in[1].data);
-  const std::int64_t* sample = static_cast<const std::int64_t*>(args.in[2].data);
-  const std::uint64_t key =
-      math::mix_key(math::mix_key(static_cast<std::uint64_t>(attrs.seed), static_cast<std::uint64_t>(attrs.op)),
-                    static_cast<std::uint64_t>(step));
-  const std::int64_t threshold = static_cast<std::int64_t>((1 - attrs.rate) * 0x1p32 + 0.5);
-  const std::uint32_t last_kept = threshold < 1 ? 0 : static_cast<std::uint32_t>(threshold - 1);
-  const float scale = static_cast<float>(1 / (1 - attrs.rate));
+// --- the loop over samples ---
 
-  const std::int64_t batch = in.shape[0];
-  std::int64_t size = 1;  // elements of a sample
-  for (int i = 1; i < in.rank; ++i) size *= in.shape[i];
+struct Draws {
+  std::uint64_t key;
+  const std::int64_t* samples;  // null: 0, 1, ...
+  std::int64_t batch;
+  std::int64_t size;  // elements of a sample
+};
+
+// Flattened, so that no copy of philox.h's functions is left for the linker to share among instruction sets.
+[[gnu::flatten]] Draws draws_of(const View& tensor, std::int64_t seed, std::int64_t op, const View& step,
+                                const std::int64_t* samples) {
+  const std::uint64_t layer = math::mix_key(static_cast<std::uint64_t>(seed), static_cast<std::uint64_t>(op));
+  const std::uint64_t t = static_cast<std::uint64_t>(*static_cast<const std::int64_t*>(step.data));
+  std::int64_t size = 1;
+  for (int i = 1; i < tensor.rank; ++i) size *= tensor.shape[i];
+  return {math::mix_key(layer, t), samples, tensor.shape[0], size};
+}
+
+// Calls f(bits, begin, n) for blocks of n <= kBlock elements, beginning at element `begin` of the tensor.
+template <class F>
+TRIVET_INLINE void for_each_block(const Draws& draws, int threads, const F& f) {
+  const std::int64_t size = draws.size;
   if (size == 0) return;
   const std::int64_t chunks = (size + kChunk - 1) / kChunk;
   const std::int64_t grain = chunks > 1 ? 1 : kChunk / size;
-  parallel_pieces(batch * chunks, grain, batch * size, args.threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_pieces(draws.batch * chunks, grain, draws.batch * size, threads, [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t b = i / chunks;
+      const auto sample = static_cast<std::uint64_t>(draws.samples ? draws.samples[b] : b);
       const std::int64_t first = i % chunks * kChunk;
-      drop_elements(key, static_cast<std::uint64_t>(sample[b]), first, first + kChunk < size ? first + kChunk : size,
-                    last_kept, scale, x + b * size, y + b * size);
+      const std::int64_t last = first + kChunk < size ? first + kChunk : size;
+      for (std::int64_t e = first; e < last; e += kBlock) {
+        alignas(64) std::uint32_t bits[kBlock];
+        draw(draws.key, sample, static_cast<std::uint64_t>(e) / 4, bits);
+        f(bits, b * size + e, last - e < kBlock ? last - e : kBlock);
+      }
     }
   });
 }
 
-bool is_supported(const KernelSpec& spec) {
-  return spec.in[0].dtype == DType::f32 && spec.in[1].dtype == DType::i64 && spec.in[2].dtype == DType::i64;
+// --- dropout ---
+
+template <class T>
+TRIVET_INLINE void drop_elements(const std::uint32_t* bits, std::int64_t n, std::uint32_t last_kept, float scale,
+                                 const T* x, T* y) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i)
+    y[i] = from_f32<T>(detail::select(bits[i] <= last_kept, to_f32(x[i]) * scale, 0.0f));
 }
 
+template <class T>
+void dropout(const KernelArgs& args) {
+  const auto& attrs = args.attributes<DropoutAttrs>();
+  const T* const x = args.in[0].as<const T>();
+  T* const y = args.out[0].as<T>();
+  const std::int64_t threshold = static_cast<std::int64_t>((1 - attrs.rate) * 0x1p32 + 0.5);
+  const std::uint32_t last_kept = threshold < 1 ? 0 : static_cast<std::uint32_t>(threshold - 1);
+  const float scale = static_cast<float>(1 / (1 - attrs.rate));
+  const Draws draws = draws_of(args.in[0], attrs.seed, attrs.op, args.in[1], args.in[2].as<const std::int64_t>());
+  for_each_block(draws, args.threads, [=](const std::uint32_t* bits, std::int64_t begin, std::int64_t n) {
+    if (n == kBlock) {
+      drop_elements(bits, kBlock, last_kept, scale, x + begin, y + begin);
+    } else {
+      drop_elements(bits, n, last_kept, scale, x + begin, y + begin);
+    }
+  });
+}
+
+void run_dropout(const KernelArgs& args) {
+  with_compute_type(args.in[0].dtype, [&](auto element) { dropout<decltype(element)>(args); });
+}
+
+// --- random tensors ---
+
+// Writes f(bits, values) for every block, where f fills all kBlock values.
+template <class F>
+void run_draw(const KernelArgs& args, const DrawAttrs& attrs, const F f) {
+  const View& out = args.out[0];
+  const std::int64_t* samples = args.in.size() > 1 ? args.in[1].as<const std::int64_t>() : nullptr;
+  const Draws draws = draws_of(out, attrs.seed, attrs.op, args.in[0], samples);
+  with_compute_type(out.dtype, [&](auto element) {
+    using T = decltype(element);
+    T* const y = out.as<T>();
+    for_each_block(draws, args.threads, [=](const std::uint32_t* bits, std::int64_t begin, std::int64_t n) {
+      alignas(64) float values[kBlock];
+      f(bits, values);
+      T* const to = y + begin;
+#pragma omp simd
+      for (std::int64_t i = 0; i < n; ++i) to[i] = from_f32<T>(values[i]);
+    });
+  });
+}
+
+// The upper 24 bits of a word, which a float holds exactly.
+TRIVET_INLINE std::int32_t upper_bits(std::uint32_t word) { return static_cast<std::int32_t>(word >> 8); }
+
+void run_random_uniform(const KernelArgs& args) {
+  const auto& attrs = args.attributes<RandomUniformAttrs>();
+  const auto low = static_cast<float>(attrs.low);
+  const auto width = static_cast<float>(attrs.high - attrs.low);
+  run_draw(args, attrs, [=](const std::uint32_t* bits, float* values) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < kBlock; ++i) {
+      values[i] = low + width * (static_cast<float>(upper_bits(bits[i])) * 0x1p-24f);
+    }
+  });
+}
+
+void run_random_normal(const KernelArgs& args) {
+  const auto& attrs = args.attributes<RandomNormalAttrs>();
+  const auto mean = static_cast<float>(attrs.mean);
+  const auto scale = static_cast<float>(attrs.scale);
+  run_draw(args, attrs, [=](const std::uint32_t* bits, float* values) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < kBlock; i += 2) {
+      const float u = static_cast<float>(upper_bits(bits[i]) + 1) * 0x1p-24f;
+      const float radius = scale * __builtin_sqrtf(-2.0f * detail::log_normal_range(u));
+      // To the nearest quarter turn, exactly, and the rest in radians.
+      const std::int32_t turn = upper_bits(bits[i + 1]);
+      const std::int32_t quadrant = (turn + (1 << 21)) >> 22;
+      const float r = static_cast<float>(turn - quadrant * (1 << 22)) * (1.57079637f * 0x1p-22f);
+      values[i] = mean + radius * cos_of({static_cast<std::uint32_t>(quadrant), r});
+      values[i + 1] = mean + radius * sin_of({static_cast<std::uint32_t>(quadrant), r});
+    }
+  });
+}
+
+bool dropout_types(const KernelSpec& spec) {
+  return is_compute_type(spec.in[0].dtype) && spec.out[0].dtype == spec.in[0].dtype && spec.in[1].dtype == DType::i64 &&
+         spec.in[2].dtype == DType::i64;
+}
+
+bool draw_types(const KernelSpec& spec) { return is_compute_type(spec.out[0].dtype); }
+
 // The gradient has the same mask and scale as the value.
-constexpr KernelEntry kKernels[] = {
-    {"dropout", is_supported, dropout},
-    {"dropout_backward", is_supported, dropout},
+constexpr KernelEntry kTable[] = {
+    {"dropout", dropout_types, run_dropout},
+    {"dropout_backward", dropout_types, run_dropout},
+    {"random_uniform", draw_types, run_random_uniform},
+    {"random_normal", draw_types, run_random_normal},
 };
+
+#undef TRIVET_INLINE
 
 }  // namespace
 
-std::span<const KernelEntry> random_kernels() { return kKernels; }
+std::span<const KernelEntry> random_kernels() { return kTable; }
 
 }  // namespace trivet::kernels::cpu::TRIVET_ISA

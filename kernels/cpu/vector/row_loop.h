@@ -32,6 +32,13 @@ class RowLoop {
     for (int k = 0; k < N; ++k) stride_[rank_ - 1][k] = stride[k];
   }
 
+  // A loop over nothing.
+  [[gnu::always_inline]] static RowLoop empty() {
+    RowLoop loop;
+    loop.elements_ = 0;
+    return loop;
+  }
+
   std::int64_t elements() const { return elements_; }
   int rank() const { return rank_; }
   std::int64_t size(int d) const { return shape_[d]; }
@@ -50,28 +57,31 @@ class RowLoop {
   }
 
   // Calls f(offsets, n) for rows, or parts of long rows: n elements, tensor k beginning at element offsets[k].
+  // `weight`: the elements that are touched for each one of the loop, if it is a line of many.
   template <class F>
-  [[gnu::always_inline]] void for_each_row(int threads, const F& f) const {
+  [[gnu::always_inline]] void for_each_row(int threads, const F& f, std::int64_t weight = 1) const {
     if (elements_ == 0) return;
     const std::int64_t row = rank_ == 0 ? 1 : shape_[rank_ - 1];
-    const std::int64_t parts = (row + kPieceElements - 1) / kPieceElements;
-    const std::int64_t grain = row < kPieceElements ? kPieceElements / row : 1;
-    parallel_pieces(elements_ / row * parts, grain, elements_, threads, [&](std::int64_t begin, std::int64_t end) {
-      std::int64_t index[kMaxRank];
-      std::int64_t start[N];
-      seek(begin / parts, rank_ - 1, index, start);
-      std::int64_t part = begin % parts;
-      for (std::int64_t unit = begin; unit < end; ++unit) {
-        const std::int64_t skip = part * kPieceElements;
-        std::int64_t offsets[N];
-        for (int k = 0; k < N; ++k) offsets[k] = start[k] + skip * inner_stride(k);
-        f(offsets, row - skip < kPieceElements ? row - skip : kPieceElements);
-        if (++part == parts) {
-          part = 0;
-          advance(rank_ - 1, index, start);
-        }
-      }
-    });
+    const std::int64_t piece = weight < kPieceElements / 16 ? kPieceElements / weight : 16;
+    const std::int64_t parts = (row + piece - 1) / piece;
+    const std::int64_t grain = row < piece ? piece / row : 1;
+    parallel_pieces(elements_ / row * parts, grain, elements_ * weight, threads,
+                    [&](std::int64_t begin, std::int64_t end) {
+                      std::int64_t index[kMaxRank];
+                      std::int64_t start[N];
+                      seek(begin / parts, rank_ - 1, index, start);
+                      std::int64_t part = begin % parts;
+                      for (std::int64_t unit = begin; unit < end; ++unit) {
+                        const std::int64_t skip = part * piece;
+                        std::int64_t offsets[N];
+                        for (int k = 0; k < N; ++k) offsets[k] = start[k] + skip * inner_stride(k);
+                        f(offsets, row - skip < piece ? row - skip : piece);
+                        if (++part == parts) {
+                          part = 0;
+                          advance(rank_ - 1, index, start);
+                        }
+                      }
+                    });
   }
 
   // Index and offsets of item `i` of the first `dims` dimensions in row-major order.

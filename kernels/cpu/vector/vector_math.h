@@ -16,6 +16,7 @@ namespace detail {
 
 inline constexpr float kInfinity = __builtin_inff();
 inline constexpr float kNan = __builtin_nanf("");
+inline constexpr float kLn2 = 0.693147180559945309f;
 inline constexpr float kLog2E = 1.44269504088896341f;
 // ln 2 in two parts; the first has few bits, so its product with a small integer is exact.
 inline constexpr float kLn2High = 0.693359375f;
@@ -25,6 +26,12 @@ inline constexpr float kRound = 12582912.0f;
 
 TRIVET_INLINE float from_bits(std::uint32_t bits) { return __builtin_bit_cast(float, bits); }
 TRIVET_INLINE std::uint32_t to_bits(float x) { return __builtin_bit_cast(std::uint32_t, x); }
+
+// The same as ?:, without branches: the compiler copies what lies between branches on one condition for each outcome.
+TRIVET_INLINE float select(bool condition, float if_true, float if_false) {
+  const std::uint32_t mask = 0u - static_cast<std::uint32_t>(condition);
+  return from_bits((to_bits(if_true) & mask) | (to_bits(if_false) & ~mask));
+}
 
 // 2^n for -126 <= n <= 127.
 TRIVET_INLINE float power_of_two(std::int32_t n) { return from_bits((static_cast<std::uint32_t>(n) + 127u) << 23); }
@@ -52,6 +59,76 @@ TRIVET_INLINE float expm1_bounded(float x) {
   const ExpParts p = exp_parts(x);
   const float scale = power_of_two(p.n);
   return scale * p.expm1 + (scale - 1.0f);
+}
+
+// An unevaluated sum; `low` is at most half of the last bit of `high`.
+struct TwoFloats {
+  float high;
+  float low;
+};
+
+// a * b exactly.
+TRIVET_INLINE TwoFloats two_product(float a, float b) {
+  const float p = a * b;
+#ifdef __FMA__
+  return {p, __builtin_fmaf(a, b, -p)};
+#else
+  const float a_high = from_bits(to_bits(a) & 0xfffff000u);
+  const float b_high = from_bits(to_bits(b) & 0xfffff000u);
+  const float a_low = a - a_high;
+  const float b_low = b - b_high;
+  return {p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low};
+#endif
+}
+
+// log2(x) for x >= 0 with a relative error below 3e-9: log2(m) = 2 / ln 2 * atanh(s), s = (m - 1) / (m + 1), where the
+// leading term is kept in two floats and the rest of the series, at most 1 % of it, in one.
+TRIVET_INLINE TwoFloats log2_two_floats(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  const std::uint32_t offset = to_bits(x * select(tiny, 8388608.0f, 1.0f)) - 0x3f3504f3u;
+  const float n = static_cast<float>(static_cast<std::int32_t>(offset) >> 23) - select(tiny, 23.0f, 0.0f);
+  const float m = from_bits((offset & 0x007fffffu) + 0x3f3504f3u);
+  const float f = m - 1.0f;
+  const float d = m + 1.0f;
+  const float d_low = m - (d - 1.0f);
+  const float inverse = 1.0f / d;
+  const float s = f * inverse;
+  const TwoFloats back = two_product(s, d);
+  const float s_low = (((f - back.high) - back.low) - s * d_low) * inverse;
+
+  const float z = s * s;
+  float q = 0.2623081803f;
+  q = q * z + 0.3205989003f;
+  q = q * z + 0.4121985734f;
+  q = q * z + 0.5770780444f;
+  q = q * z + 0.961796701f;
+  constexpr float kScale = 2.885390043f;
+  constexpr float kScaleLow = 3.851926067e-8f;
+  const TwoFloats lead = two_product(kScale, s);
+  const float tail = q * (z * s) + (lead.low + (kScale * s_low + kScaleLow * s));
+  // n is 0 or larger than the leading term, so the sum's rounding error comes out exactly.
+  const float sum = n + lead.high;
+  const float rest = (lead.high - (sum - n)) + tail;
+  float high = sum + rest;
+  const float low = rest - (high - sum);
+  high = select(x == 0.0f, -kInfinity, high);
+  high = select(x == kInfinity, x, high);
+  return {high, low};
+}
+
+// 2^(high + low) for |high| <= 200 and a small `low`.
+TRIVET_INLINE float exp2_of_sum(float high, float low) {
+  const float shifted = high + kRound;
+  const float r = (high - (shifted - kRound)) + low;
+  float p = 0.0001535315387f;
+  p = p * r + 0.001339913229f;
+  p = p * r + 0.009618439712f;
+  p = p * r + 0.05550331995f;
+  p = p * r + 0.2402264774f;
+  p = p * r + 0.6931471825f;
+  const std::int32_t n = static_cast<std::int32_t>(to_bits(shifted) - to_bits(kRound));
+  const std::int32_t half = n >> 1;
+  return ((p * r + 1.0f) * power_of_two(half)) * power_of_two(n - half);
 }
 
 // -log(erfc(x)) for x >= 0: x times a polynomial. Above 3.95, where erf is 1 in float32, it grows linearly.
@@ -87,21 +164,50 @@ TRIVET_INLINE float clamp_f32(float x, float low, float high) {
   return y > high ? high : y;
 }
 
-TRIVET_INLINE float exp_f32(float x) {
-  const detail::ExpParts p = detail::exp_parts(clamp_f32(x, -105.0f, 89.0f));
-  // In two steps, because 2^n alone overflows at the upper end and is not normal at the lower one.
-  const std::int32_t half = p.n >> 1;
-  return ((p.expm1 + 1.0f) * detail::power_of_two(half)) * detail::power_of_two(p.n - half);
+// To the nearest integer, ties to even. Numbers from 2^23 on are integers.
+TRIVET_INLINE float round_f32(float x) {
+#if defined(__SSE4_1__) || defined(__aarch64__)
+  return __builtin_rintf(x);  // one instruction
+#else
+  const float magnitude = abs_f32(x);
+  const float rounded = (magnitude + 8388608.0f) - 8388608.0f;
+  return copysign_f32(magnitude < 8388608.0f ? rounded : magnitude, x);
+#endif
 }
 
-TRIVET_INLINE float log_f32(float x) {
-  const bool tiny = x < 1.17549435e-38f;
-  const std::uint32_t bits = detail::to_bits(tiny ? x * 8388608.0f : x);
+TRIVET_INLINE float floor_f32(float x) {
+  const float rounded = round_f32(x);
+  return rounded > x ? rounded - 1.0f : rounded;
+}
+
+TRIVET_INLINE float ceil_f32(float x) { return -floor_f32(-x); }
+
+namespace detail {
+
+// e^x 2^shift for a small `shift`; x is limited to [-105, 90].
+TRIVET_INLINE float scaled_exp(float x, std::int32_t shift) {
+  const ExpParts p = exp_parts(clamp_f32(x, -105.0f, 90.0f));
+  // In two steps, because 2^n alone overflows at the upper end and is not normal at the lower one.
+  const std::int32_t n = p.n + shift;
+  const std::int32_t half = n >> 1;
+  return ((p.expm1 + 1.0f) * power_of_two(half)) * power_of_two(n - half);
+}
+
+}  // namespace detail
+
+TRIVET_INLINE float exp_f32(float x) { return detail::scaled_exp(x, 0); }
+
+// e^x - 1 for x <= 40.
+TRIVET_INLINE float expm1_f32(float x) { return detail::expm1_bounded(x < -40.0f ? -40.0f : x); }
+
+namespace detail {
+
+// log(x) for positive x in the normal range.
+TRIVET_INLINE float log_normal_range(float x) {
   // Takes the exponent relative to sqrt(1/2), so that the mantissa lies between sqrt(1/2) and sqrt(2).
-  const std::uint32_t offset = bits - 0x3f3504f3u;
-  const std::int32_t exponent = static_cast<std::int32_t>(offset) >> 23;
-  const float f = detail::from_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
-  const float n = static_cast<float>(exponent) - (tiny ? 23.0f : 0.0f);
+  const std::uint32_t offset = to_bits(x) - 0x3f3504f3u;
+  const float n = static_cast<float>(static_cast<std::int32_t>(offset) >> 23);
+  const float f = from_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
   float p = -7.634067577e-2f;
   p = p * f + 0.1276132576f;
   p = p * f - 0.131602269f;
@@ -111,17 +217,78 @@ TRIVET_INLINE float log_f32(float x) {
   p = p * f - 0.2500082101f;
   p = p * f + 0.3333333172f;
   const float square = f * f;
-  const float tail = p * (square * f) + n * detail::kLn2Low;
-  float y = (tail - 0.5f * square) + f + n * detail::kLn2High;
-  y = x == detail::kInfinity ? x : y;
-  y = x == 0.0f ? -detail::kInfinity : y;
-  return x >= 0.0f ? y : detail::kNan;
+  const float tail = p * (square * f) + n * kLn2Low;
+  return (tail - 0.5f * square) + f + n * kLn2High;
+}
+
+}  // namespace detail
+
+TRIVET_INLINE float log_f32(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  const float lifted = x * detail::select(tiny, 8388608.0f, 1.0f);
+  float y = detail::log_normal_range(lifted) - detail::select(tiny, 15.9423851528787f, 0.0f);
+  y = detail::select(x == detail::kInfinity, x, y);
+  y = detail::select(x == 0.0f, -detail::kInfinity, y);
+  return detail::select(x >= 0.0f, y, detail::kNan);
+}
+
+// log(1 + x): the logarithm of the rounded sum and what the rounding lost.
+TRIVET_INLINE float log1p_f32(float x) {
+  const float u = 1.0f + x;
+  const float lost = (x - (u - 1.0f)) / u;
+  const float y = log_f32(u);
+  return y + detail::select(abs_f32(y) < detail::kInfinity, lost, 0.0f);
+}
+
+// log(1 + e^x)
+TRIVET_INLINE float softplus_f32(float x) {
+  const float e = exp_f32(-abs_f32(x));
+  const float u = 1.0f + e;
+  const float lost = (e - (u - 1.0f)) / u;
+  return detail::select(x > 0.0f, x, 0.0f) + (detail::log_normal_range(u) + lost);
 }
 
 // With t = e^(2|x|) - 1, tanh |x| = t / (t + 2): exact to the last bits near 0 too.
 TRIVET_INLINE float tanh_f32(float x) {
   const float t = detail::expm1_bounded(clamp_f32(2.0f * abs_f32(x), 0.0f, 20.0f));
   return copysign_f32(t / (t + 2.0f), x);
+}
+
+// e^|x| / 2 is formed at once: e^|x| alone would overflow before its half does.
+TRIVET_INLINE float sinh_f32(float x) {
+  const float magnitude = abs_f32(x);
+  const float half = detail::scaled_exp(magnitude, -1);
+  const float t = detail::expm1_bounded(clamp_f32(magnitude, 0.0f, 1.0f));
+  const float y = magnitude < 1.0f ? 0.5f * (t + t / (t + 1.0f)) : half - 0.25f / half;
+  return copysign_f32(y, x);
+}
+
+TRIVET_INLINE float cosh_f32(float x) {
+  const float half = detail::scaled_exp(abs_f32(x), -1);
+  return half + 0.25f / half;
+}
+
+// log(|x| + sqrt(x^2 + 1)). Where the square could overflow, log(2 |x|).
+TRIVET_INLINE float asinh_f32(float x) {
+  const float magnitude = abs_f32(x);
+  const bool large = magnitude > 1e9f;
+  const float square = magnitude * magnitude;
+  const float excess = magnitude + square / (1.0f + __builtin_sqrtf(square + 1.0f));
+  return copysign_f32(log1p_f32(detail::select(large, magnitude, excess)) + detail::select(large, detail::kLn2, 0.0f),
+                      x);
+}
+
+TRIVET_INLINE float acosh_f32(float x) {
+  const bool large = x > 1e9f;
+  const float t = x - 1.0f;
+  const float excess = t + __builtin_sqrtf(t * (t + 2.0f));
+  const float y = log1p_f32(detail::select(large, x, excess)) + detail::select(large, detail::kLn2, 0.0f);
+  return detail::select(x >= 1.0f, y, detail::kNan);
+}
+
+TRIVET_INLINE float atanh_f32(float x) {
+  const float magnitude = abs_f32(x);
+  return copysign_f32(0.5f * log1p_f32(2.0f * magnitude / (1.0f - magnitude)), x);
 }
 
 TRIVET_INLINE float sigmoid_f32(float x) { return 1.0f / (1.0f + exp_f32(-x)); }
@@ -139,62 +306,28 @@ TRIVET_INLINE float normal_cdf_f32(float x) {
 
 TRIVET_INLINE float normal_density_f32(float x) { return 0.398942280401432678f * exp_f32(-0.5f * x * x); }
 
-// x^y as C's powf: 1 for y = 0 and for x = 1 even if the other is NaN, NaN for x < 0 unless y is an integer. Inner
-// steps in double, because an error of log(x) is multiplied by y.
+// x^y as C's powf: 1 for y = 0 and for x = 1 even if the other is NaN, NaN for x < 0 unless y is an integer. An error
+// of log2(x) is multiplied by y, so the logarithm and the product are sums of two floats (Dekker, "A floating-point
+// technique for extending the available precision", 1971).
 TRIVET_INLINE float pow_f32(float x, float y) {
   const float magnitude = abs_f32(x);
-  const bool tiny = magnitude < 1.17549435e-38f;
-  const std::uint32_t offset = detail::to_bits(tiny ? magnitude * 8388608.0f : magnitude) - 0x3f3504f3u;
-  const std::int32_t exponent = (static_cast<std::int32_t>(offset) >> 23) - (tiny ? 23 : 0);
-  const double m = static_cast<double>(detail::from_bits((offset & 0x007fffffu) + 0x3f3504f3u));
-  // log m = 2 atanh(s) with s = (m - 1) / (m + 1), |s| <= 0.172: the series' next term is below 1e-12.
-  const double s = (m - 1.0) / (m + 1.0);
-  const double z = s * s;
-  double series = 1.0 / 13.0;
-  series = series * z + 1.0 / 11.0;
-  series = series * z + 1.0 / 9.0;
-  series = series * z + 1.0 / 7.0;
-  series = series * z + 1.0 / 5.0;
-  series = series * z + 1.0 / 3.0;
-  series = series * z + 1.0;
-  constexpr double kLn2 = 0.693147180559945309;
-  double log_x = static_cast<double>(exponent) * kLn2 + 2.0 * s * series;
-  log_x = magnitude == 0.0f ? -static_cast<double>(detail::kInfinity) : log_x;
-  log_x = magnitude == detail::kInfinity ? static_cast<double>(detail::kInfinity) : log_x;
-
-  double t = static_cast<double>(y) * log_x;
-  t = t < -110.0 ? -110.0 : t;
-  t = t > 90.0 ? 90.0 : t;
-  constexpr double kRound = 6755399441055744.0;
-  const double shifted = t * 1.44269504088896341 + kRound;
-  const double r = t - (shifted - kRound) * kLn2;
-  double e = 1.0 / 3628800.0;
-  e = e * r + 1.0 / 362880.0;
-  e = e * r + 1.0 / 40320.0;
-  e = e * r + 1.0 / 5040.0;
-  e = e * r + 1.0 / 720.0;
-  e = e * r + 1.0 / 120.0;
-  e = e * r + 1.0 / 24.0;
-  e = e * r + 1.0 / 6.0;
-  e = e * r + 0.5;
-  e = e * r + 1.0;
-  e = e * r + 1.0;
-  const std::uint64_t n = __builtin_bit_cast(std::uint64_t, shifted) - __builtin_bit_cast(std::uint64_t, kRound);
-  float result = static_cast<float>(e * __builtin_bit_cast(double, (n + 1023u) << 52));
-  result = magnitude == 1.0f ? 1.0f : result;  // also for an infinite y
-  result = (magnitude != magnitude) ? x : result;
+  const detail::TwoFloats log = detail::log2_two_floats(magnitude);
+  const detail::TwoFloats product = detail::two_product(y, log.high);
+  const bool bounded = abs_f32(product.high) <= 200.0f;  // beyond, the result is 0 or infinity
+  const float high = detail::select(bounded, product.high, copysign_f32(200.0f, product.high));
+  float result = detail::exp2_of_sum(high, detail::select(bounded, product.low + y * log.low, 0.0f));
+  result = detail::select(magnitude == 1.0f, 1.0f, result);  // also for an infinite y
 
   // Infinities count as even integers. Arithmetic on 0 and 1 keeps the loop free of branches.
   const float half = 0.5f * y;
-  const std::uint32_t integer = __builtin_truncf(y) == y;
-  const std::uint32_t odd = integer & static_cast<std::uint32_t>(__builtin_truncf(half) != half);
+  const std::uint32_t integer = round_f32(y) == y;
+  const std::uint32_t odd = integer & static_cast<std::uint32_t>(round_f32(half) != half);
   result = detail::from_bits(detail::to_bits(result) | (detail::to_bits(x) & (odd << 31)));
   const std::uint32_t undefined = static_cast<std::uint32_t>(x < 0.0f) & (integer ^ 1u) &
                                   static_cast<std::uint32_t>(magnitude != detail::kInfinity);
-  result = undefined != 0 ? detail::kNan : result;
-  result = y != y ? y : result;
-  result = x == 1.0f ? 1.0f : result;
-  return y == 0.0f ? 1.0f : result;
+  result = detail::select(undefined != 0, detail::kNan, result);
+  result = detail::select((x != x) | (y != y), detail::kNan, result);
+  return detail::select((x == 1.0f) | (y == 0.0f), 1.0f, result);
 }
 
 #undef TRIVET_INLINE

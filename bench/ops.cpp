@@ -1,0 +1,174 @@
+// Each op's kernel on the inputs of its op case, enlarged along the first axis: in the level-2 cache ("/cache") and
+// larger than all caches ("/memory"). Prints GB/s and GFLOP/s as the op's cost counts them, and which part that is of
+// what the machine was measured to do at best: of its bandwidth, of its matrix or vector rate, whichever is nearer
+// ("of_limit").
+//   bench/ops --benchmark_filter='^(softmax|add)/'     --threads=N before other options: default all cores
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <random>
+
+#include "tests/op_cases/op_case.h"
+#include "trivet/exec/device.h"
+#include "trivet/exec/session.h"
+#include "trivet/ops/registry.h"
+
+namespace trivet {
+namespace {
+
+using testing::CaseInput;
+using testing::Fill;
+using testing::OpCase;
+using testing::Variant;
+
+constexpr double kCacheBytes = 512e3;
+constexpr double kMemoryBytes = 256e6;
+
+double draw(const Fill& fill, std::mt19937& rng, std::size_t i) {
+  switch (fill.kind) {
+    case Fill::Kind::normal:
+      return std::normal_distribution<double>(fill.a, fill.b)(rng);
+    case Fill::Kind::uniform:
+      return std::uniform_real_distribution<double>(fill.a, fill.b)(rng);
+    case Fill::Kind::index:
+      return std::floor(std::uniform_real_distribution<double>(fill.a, fill.b)(rng));
+    case Fill::Kind::values:
+      return fill.values[i % fill.values.size()];
+  }
+  return 0;
+}
+
+// The first thousand elements are drawn, the others repeat them: drawing 64 million would take longer than measuring.
+Tensor filled(const CaseInput& input, const TensorType& type, std::mt19937& rng) {
+  Tensor t(type);
+  const std::size_t size = dtype_size(type.dtype);
+  const std::size_t count = t.data.size() / size;
+  const std::size_t drawn = std::min<std::size_t>(count, 1021);
+  for (std::size_t i = 0; i < drawn; ++i) {
+    const double v = draw(input.fill, rng, i);
+    if (type.dtype == DType::f32) t.as<float>()[i] = static_cast<float>(v);
+    if (type.dtype == DType::f64) t.as<double>()[i] = v;
+    if (type.dtype == DType::i32) t.as<std::int32_t>()[i] = static_cast<std::int32_t>(v);
+    if (type.dtype == DType::i64) t.as<std::int64_t>()[i] = static_cast<std::int64_t>(v);
+    if (size == 1) t.as<std::int8_t>()[i] = static_cast<std::int8_t>(v);
+  }
+  for (std::size_t i = drawn; i < count; i += drawn) {
+    std::memcpy(t.data.data() + i * size, t.data.data(), std::min(drawn, count - i) * size);
+  }
+  return t;
+}
+
+struct Sized {
+  Graph graph;
+  std::vector<TensorType> types;
+  double bytes = 0;
+};
+
+// The variant with the first dimension of every input that shares the first input's multiplied; nothing if the op does
+// not take that.
+std::optional<Sized> enlarged(const OpCase& op_case, const Variant& variant, std::int64_t factor) {
+  if (variant.inputs.empty() || variant.inputs[0].type.rank() == 0) return std::nullopt;
+  const std::int64_t first = variant.inputs[0].type.dim(0);
+  Sized sized;
+  std::vector<ValueId> inputs;
+  for (std::size_t i = 0; i < variant.inputs.size(); ++i) {
+    TensorType type = variant.inputs[i].type;
+    if (type.rank() > 0 && type.dim(0) == first) type.shape[0] *= factor;
+    sized.types.push_back(type);
+    if (variant.inputs[i].absent) {
+      inputs.push_back(kNoValue);
+      continue;
+    }
+    inputs.push_back(sized.graph.input(fmt::format("in{}", i), type));
+    sized.bytes += static_cast<double>(type.bytes());
+  }
+  try {
+    const auto outputs = apply_all(sized.graph, op_case.op, inputs, variant.attrs, op_case.op);
+    for (std::size_t o = 0; o < outputs.size(); ++o) {
+      sized.graph.set_output(fmt::format("out{}", o), outputs[o]);
+      sized.bytes += static_cast<double>(sized.graph.type(outputs[o]).bytes());
+    }
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+  return sized;
+}
+
+// The factor that brings the variant to about `bytes`.
+std::optional<Sized> of_size(const OpCase& op_case, const Variant& variant, double bytes) {
+  const std::optional<Sized> one = enlarged(op_case, variant, 1);
+  if (!one || one->bytes <= 0) return std::nullopt;
+  return enlarged(op_case, variant, std::max<std::int64_t>(1, static_cast<std::int64_t>(bytes / one->bytes)));
+}
+
+void measure(benchmark::State& state, const OpCase& op_case, const Variant& variant, double bytes, int threads) {
+  const auto device = open_device("cpu", {threads, {}});
+  const Ceilings ceilings = device->ceilings();
+  std::optional<Sized> sized = of_size(op_case, variant, bytes);
+  StateLayout states(device->alignment());
+  const auto plan = compile(sized->graph, states, *device);
+  const auto arena = std::make_shared<Arena>(device, states, std::vector{plan});
+  Session session(arena, plan, false);
+  std::mt19937 rng(1);
+  for (std::size_t i = 0; i < sized->types.size(); ++i) {
+    if (variant.inputs[i].absent) continue;
+    const Tensor t = filled(variant.inputs[i], sized->types[i], rng);
+    session.set_input(fmt::format("in{}", i), t.data.data(), t.data.size());
+  }
+  session.run();
+  for (auto _ : state) session.run();
+  const double runs = static_cast<double>(state.iterations());
+  const PlannedStep& step = plan->steps.at(0);
+  const double predicted = Plan::seconds(step, ceilings);
+  using benchmark::Counter;
+  state.counters["GB/s"] = Counter(step.bytes * runs / 1e9, Counter::kIsRate);
+  state.counters["GFLOP/s"] = Counter(step.flops * runs / 1e9, Counter::kIsRate);
+  state.counters["of_limit"] = Counter(predicted * runs, Counter::kIsRate);
+}
+
+// The variant without special values that has the most columns: the last dimension of the first input.
+const Variant* typical(const OpCase& op_case) {
+  const Variant* best = nullptr;
+  for (const Variant& v : op_case.variants) {
+    if (v.inputs.empty() || v.inputs[0].absent || v.inputs[0].type.rank() == 0 || !enlarged(op_case, v, 4)) continue;
+    if (v.inputs[0].fill.kind == Fill::Kind::values) continue;
+    if (!best || v.inputs[0].type.elements() > best->inputs[0].type.elements()) best = &v;
+  }
+  return best;
+}
+
+void add_benchmarks(int threads) {
+  static const std::vector<OpCase> cases = testing::all_cases();
+  for (const OpCase& op_case : cases) {
+    const OpDef* op = find_op(op_case.op);
+    const Variant* variant = typical(op_case);
+    if (!op || op->alias || !variant) continue;
+    for (const auto& [size, bytes] : {std::pair{"cache", kCacheBytes}, {"memory", kMemoryBytes}}) {
+      benchmark::RegisterBenchmark(fmt::format("{}/{}/{}", op_case.op, variant->name, size).c_str(),
+                                   [&op_case, variant, bytes = bytes, threads](benchmark::State& state) {
+                                     measure(state, op_case, *variant, bytes, threads);
+                                   })
+          ->UseRealTime();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trivet
+
+int main(int argc, char** argv) {
+  int threads = 0;
+  if (argc > 1 && std::strncmp(argv[1], "--threads=", 10) == 0) {
+    threads = std::atoi(argv[1] + 10);
+    argv[1] = argv[0];
+    ++argv;
+    --argc;
+  }
+  trivet::add_benchmarks(threads);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

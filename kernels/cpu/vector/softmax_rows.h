@@ -1,0 +1,103 @@
+// Parts of softmax that its kernels and those of the losses share.
+#pragma once
+
+#include "kernels/cpu/vector/storage.h"
+#include "kernels/cpu/vector/vector_math.h"
+
+namespace trivet::kernels::cpu::TRIVET_ISA {
+
+// e^x for x <= 0 (right up to 88), which saves a third of exp_f32. NaN stays; results below the normal range are 0.
+[[gnu::always_inline]] inline float exp_nonpositive(float x) {
+  const detail::ExpParts p = detail::exp_parts(x);
+  const float e = (p.expm1 + 1.0f) * detail::power_of_two(p.n);
+  return x < -87.3f ? 0.0f : e;
+}
+
+// The largest element that is not NaN; -inf if there is none.
+template <class T>
+[[gnu::always_inline]] inline float largest(const T* x, std::int64_t n) {
+  const std::int64_t half = n / 2;
+  float a = -detail::kInfinity;
+  float b = a;
+#pragma omp simd reduction(max : a, b)
+  for (std::int64_t i = 0; i < half; ++i) {
+    const float first = to_f32(x[i]);
+    const float second = to_f32(x[i + half]);
+    a = first > a ? first : a;
+    b = second > b ? second : b;
+  }
+  if (2 * half < n && to_f32(x[n - 1]) > a) a = to_f32(x[n - 1]);
+  return a > b ? a : b;
+}
+
+// Short rows are padded to a length that the compiler knows, logits with -inf, whose exponential is 0: such loops have
+// no tails, which would take most of the time.
+template <int kLength>
+struct PaddedRow {
+  float v[kLength];
+
+  template <class T>
+  [[gnu::always_inline]] PaddedRow(const T* x, std::int64_t n, float padding) {
+#pragma omp simd
+    for (int c = 0; c < kLength; ++c) v[c] = c < n ? to_f32(x[c]) : padding;
+  }
+  template <class T>
+  [[gnu::always_inline]] void store(T* y, std::int64_t n) const {
+#pragma omp simd
+    for (int c = 0; c < kLength; ++c) {
+      if (c < n) y[c] = from_f32<T>(v[c]);
+    }
+  }
+  [[gnu::always_inline]] float max() const {
+    float a = -detail::kInfinity;
+#pragma omp simd reduction(max : a)
+    for (int c = 0; c < kLength; ++c) a = v[c] > a ? v[c] : a;
+    return a;
+  }
+  // The sum of f of each element and that of another row.
+  template <class F>
+  [[gnu::always_inline]] float sum(const PaddedRow& other, const F& f) const {
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int c = 0; c < kLength; ++c) total += f(v[c], other.v[c]);
+    return total;
+  }
+  // Replaces each element by f of it and that of another row.
+  template <class F>
+  [[gnu::always_inline]] void combine(const PaddedRow& other, const F& f) {
+#pragma omp simd
+    for (int c = 0; c < kLength; ++c) v[c] = f(v[c], other.v[c]);
+  }
+  // Replaces each element by f of it, and gives the sum of the new ones.
+  template <class F>
+  [[gnu::always_inline]] float map(const F& f) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int c = 0; c < kLength; ++c) {
+      v[c] = f(v[c]);
+      sum += v[c];
+    }
+    return sum;
+  }
+};
+
+template <int kLength>
+struct RowLength {
+  static constexpr int value = kLength;
+};
+
+// Calls f(RowLength<n>) with the length that rows of n elements are padded to, 0 if they are not short.
+template <class F>
+[[gnu::always_inline]] inline void with_row_length(std::int64_t n, const F& f) {
+  if (n <= 16) return f(RowLength<16>());
+  if (n <= 32) return f(RowLength<32>());
+  if (n <= 48) return f(RowLength<48>());
+  if (n <= 64) return f(RowLength<64>());
+  f(RowLength<0>());
+}
+
+inline std::int64_t softmax_row_grain(std::int64_t columns) {
+  return columns >= 4096 ? 1 : 4096 / (columns > 0 ? columns : 1);
+}
+
+}  // namespace trivet::kernels::cpu::TRIVET_ISA

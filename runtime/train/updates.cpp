@@ -1,0 +1,153 @@
+#include "runtime/train/updates.h"
+
+#include <fmt/format.h>
+
+#include "trivet/base/error.h"
+#include "trivet/ops/muon.h"
+#include "trivet/ops/registry.h"
+
+namespace trivet {
+namespace {
+
+// Biases and the scales of norms are vectors; decaying them only harms.
+double weight_decay(const Graph& graph, ValueId parameter, const OptimizerConfig& config) {
+  return graph.type(parameter).rank() > 1 ? config.weight_decay : 0.0;
+}
+
+ValueId optimizer_state(Graph& graph, ValueId parameter, const std::string& what) {
+  const std::string name = fmt::format("{}/{}", what, graph.value(parameter).name);
+  const TensorType type = graph.type(parameter);
+  return graph.state(name, type, MemoryClass::optimizer);
+}
+
+std::string update_name(const Graph& graph, ValueId parameter) { return "update." + graph.value(parameter).name; }
+
+// One parameter's step. `scale` is the factor of clipping, or none.
+struct Step {
+  ValueId parameter;
+  ValueId gradient;
+  ValueId lr;
+  ValueId scale;
+};
+
+void add_sgd(Graph& graph, const OptimizerConfig& config, const Step& s) {
+  const ValueId buffer = optimizer_state(graph, s.parameter, "momentum");
+  const auto out = apply_all(graph, "sgd_step", {s.parameter, s.gradient, buffer, s.lr, s.scale},
+                             {{"momentum", config.momentum},
+                              {"weight_decay", weight_decay(graph, s.parameter, config)},
+                              {"nesterov", config.nesterov}},
+                             update_name(graph, s.parameter));
+  graph.set_update(s.parameter, out[0]);
+  graph.set_update(buffer, out[1]);
+}
+
+void add_adamw(Graph& graph, const OptimizerConfig& config, const Step& s) {
+  const ValueId m = optimizer_state(graph, s.parameter, "m");
+  const ValueId v = optimizer_state(graph, s.parameter, "v");
+  const ValueId step = input_once(graph, "step", {DType::i64, {}});
+  const auto out = apply_all(graph, "adamw_step", {s.parameter, s.gradient, m, v, s.lr, step, s.scale},
+                             {{"beta1", config.beta1},
+                              {"beta2", config.beta2},
+                              {"epsilon", config.epsilon},
+                              {"weight_decay", weight_decay(graph, s.parameter, config)}},
+                             update_name(graph, s.parameter));
+  graph.set_update(s.parameter, out[0]);
+  graph.set_update(m, out[1]);
+  graph.set_update(v, out[2]);
+}
+
+void add_lion(Graph& graph, const OptimizerConfig& config, const Step& s) {
+  const ValueId m = optimizer_state(graph, s.parameter, "m");
+  const auto out = apply_all(
+      graph, "lion_step", {s.parameter, s.gradient, m, s.lr, s.scale},
+      {{"beta1", config.beta1}, {"beta2", config.beta2}, {"weight_decay", weight_decay(graph, s.parameter, config)}},
+      update_name(graph, s.parameter));
+  graph.set_update(s.parameter, out[0]);
+  graph.set_update(m, out[1]);
+}
+
+void add_adafactor(Graph& graph, const OptimizerConfig& config, const Step& s) {
+  const TensorType type = graph.type(s.parameter);
+  const std::string name = graph.value(s.parameter).name;
+  const bool matrix = type.rank() > 1;
+  const Shape rows = matrix ? Shape{type.dim(0)} : type.shape;
+  const ValueId row = graph.state("rows/" + name, {DType::f32, rows}, MemoryClass::optimizer);
+  ValueId column = kNoValue;
+  if (matrix) {
+    column = graph.state("columns/" + name, {DType::f32, {type.elements() / type.dim(0)}}, MemoryClass::optimizer);
+  }
+  const ValueId step = input_once(graph, "step", {DType::i64, {}});
+  const auto out =
+      apply_all(graph, "adafactor_step", {s.parameter, s.gradient, row, s.lr, step, column, s.scale},
+                {{"weight_decay", weight_decay(graph, s.parameter, config)}}, update_name(graph, s.parameter));
+  graph.set_update(s.parameter, out[0]);
+  graph.set_update(row, out[1]);
+  if (matrix) graph.set_update(column, out[2]);
+}
+
+// Muon is for matrices, whose updates it makes of one size whatever the gradient; vectors take AdamW with the smaller
+// rate that it is used to.
+void add_muon(Graph& graph, const OptimizerConfig& config, Step s) {
+  constexpr double kVectorRate = 0.05;
+  if (graph.type(s.parameter).rank() < 2) {
+    s.lr = apply(graph, "affine", {s.lr}, {{"scale", kVectorRate}}, "lr." + graph.value(s.parameter).name);
+    return add_adamw(graph, config, s);
+  }
+  const ValueId buffer = optimizer_state(graph, s.parameter, "momentum");
+  const MuonStep step = muon_step(graph, s.parameter, s.gradient, buffer, s.lr, s.scale,
+                                  {config.momentum, config.nesterov, config.weight_decay});
+  graph.set_update(s.parameter, step.param);
+  graph.set_update(buffer, step.buffer);
+}
+
+void add_step(Graph& graph, const OptimizerConfig& config, const Step& s) {
+  if (config.name == "sgd") return add_sgd(graph, config, s);
+  if (config.name == "adamw") return add_adamw(graph, config, s);
+  if (config.name == "lion") return add_lion(graph, config, s);
+  if (config.name == "adafactor") return add_adafactor(graph, config, s);
+  if (config.name == "muon") return add_muon(graph, config, s);
+  throw Error(ErrorCode::graph, fmt::format("there is no optimizer '{}'", config.name),
+              "one of sgd, adamw, lion, adafactor, muon");
+}
+
+}  // namespace
+
+std::string average_name(const std::string& name) { return "average/" + name; }
+
+ValueId input_once(Graph& graph, const std::string& name, TensorType type) {
+  if (const auto known = graph.find(name)) return *known;
+  return graph.input(name, std::move(type));
+}
+
+void add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
+                 const std::vector<ValueId>& gradients) {
+  const ValueId lr = graph.input("lr", {DType::f32, {}});
+  ValueId scale = kNoValue;
+  if (config.clip_norm > 0) {
+    std::vector<ValueId> norms;
+    for (const ValueId g : gradients)
+      norms.push_back(apply(graph, "squared_norm", {g}, {}, "norm." + graph.value(g).name));
+    const auto out = apply_all(graph, "clip_scale", norms, {{"max_norm", config.clip_norm}}, "clip");
+    scale = out[0];
+    graph.set_output("grad_norm", out[1]);
+  }
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    add_step(graph, config.optimizer, {parameters[i], gradients[i], lr, scale});
+  }
+}
+
+void add_averages(Graph& graph, const AverageConfig& config) {
+  for (const ValueId state : graph.states()) {
+    const Value value = graph.value(state);
+    if (value.memory != MemoryClass::parameters || value.type.dtype != DType::f32) continue;
+    ValueId now = state;
+    for (const Update& update : graph.updates()) {
+      if (update.state == state) now = update.value;
+    }
+    const ValueId average = graph.state(average_name(value.name), value.type, MemoryClass::optimizer);
+    graph.set_update(average,
+                     apply(graph, "average_step", {average, now}, {{"decay", config.decay}}, average_name(value.name)));
+  }
+}
+
+}  // namespace trivet
