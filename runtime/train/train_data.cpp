@@ -46,6 +46,8 @@ void check_same_form(const TrainJob& job, const TrainData& data) {
               hint);
 }
 
+constexpr std::int64_t kTopK = 5;  // of no use among fewer classes
+
 // What is left to the data, filled in; what contradicts them, refused.
 TrainConfig settled(const TrainJob& job, const ModelTask& task) {
   TrainConfig train = job.train;
@@ -58,7 +60,7 @@ TrainConfig settled(const TrainJob& job, const ModelTask& task) {
   if (labels && train.top_k > task.input.outputs) {
     refuse("train.top_k", std::to_string(train.top_k), goal, fmt::format("there are {} classes", task.input.outputs));
   }
-  if (labels && train.top_k == 0) train.top_k = std::min<std::int64_t>(5, task.input.outputs);
+  if (labels && train.top_k == 0) train.top_k = task.input.outputs > kTopK ? kTopK : 1;
   if (!labels && job.data.class_weights != "none")
     refuse("data.class_weights", job.data.class_weights, goal, "remove it");
   if (!labels && job.data.sampler != "shuffle") refuse("data.sampler", job.data.sampler, goal, "remove it");

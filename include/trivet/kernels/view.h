@@ -30,9 +30,7 @@ constexpr std::size_t dtype_size(DType t) {
   return 0;
 }
 
-constexpr bool is_float(DType t) {
-  return t == DType::f32 || t == DType::f64 || t == DType::bf16 || t == DType::f16;
-}
+constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16 || t == DType::f16; }
 
 namespace kernels {
 
