@@ -13,7 +13,7 @@ Metrics mean(const MetricSums& s, Goal goal) {
   m.samples = s.samples;
   if (goal == Goal::label) {
     m.accuracy = s.correct / n;
-    m.top_k = s.top_k / n;
+    if (s.top_k > 0) m.top_k = s.top_k / n;  // stays 0 where it is not counted (train.top_k: 1)
   }
   return m;
 }

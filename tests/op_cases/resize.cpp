@@ -1,16 +1,9 @@
 #include <cmath>
 
-#include "tests/op_cases/op_case.h"
+#include "tests/op_cases/shapes.h"
 
 namespace trivet::testing {
 namespace {
-
-using Ints = std::vector<std::int64_t>;
-
-constexpr DType kOtherTypes[] = {DType::f64,     DType::i32,  DType::i64, DType::u8,
-                                 DType::boolean, DType::bf16, DType::f16, DType::i8};
-
-CaseInput f32(Shape shape, Fill fill = {}) { return {{DType::f32, std::move(shape)}, std::move(fill)}; }
 
 struct Tap {
   std::int64_t source;

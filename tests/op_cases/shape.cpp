@@ -1,38 +1,15 @@
 #include <cmath>
 #include <limits>
 
-#include "tests/op_cases/op_case.h"
+#include "tests/op_cases/shapes.h"
 
 namespace trivet::testing {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr DType kOtherTypes[] = {DType::f64,     DType::i32,  DType::i64, DType::u8,
-                                 DType::boolean, DType::bf16, DType::f16, DType::i8};
 
-using Ints = std::vector<std::int64_t>;
-
-CaseInput f32(Shape shape, Fill fill = {}) { return {{DType::f32, std::move(shape)}, std::move(fill)}; }
-CaseInput typed(DType type, Shape shape) {
-  return {{type, std::move(shape)}, {.kind = Fill::Kind::index, .a = 0, .b = 120}};
-}
 Ints ints(const std::string& op, const Variant& v, const std::string& name) {
   return std::get<Ints>(attribute(op, v, name));
-}
-
-// Index of flat position i, and back.
-Ints unflatten(std::int64_t i, const Shape& shape) {
-  Ints index(shape.size());
-  for (std::size_t d = shape.size(); d-- > 0;) {
-    index[d] = i % shape[d];
-    i /= shape[d];
-  }
-  return index;
-}
-std::int64_t flatten(const Ints& index, const Shape& shape) {
-  std::int64_t i = 0;
-  for (std::size_t d = 0; d < shape.size(); ++d) i = i * shape[d] + index[d];
-  return i;
 }
 
 OpCase reshape_case() {

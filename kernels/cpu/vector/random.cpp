@@ -1,10 +1,7 @@
 // Dropout and random tensors by counter-based draws (kernels/math/philox.h), many counters at a time.
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/parallel.h"
+#include "kernels/cpu/vector/philox_block.h"
 #include "kernels/cpu/vector/storage.h"
 #include "kernels/cpu/vector/vector_math.h"
 #include "kernels/cpu/vector/vector_trigonometry.h"
@@ -16,85 +13,8 @@ namespace {
 
 #define TRIVET_INLINE [[gnu::always_inline]] inline
 
-constexpr int kCounters = 16;
-constexpr std::int64_t kBlock = 4 * kCounters;  // elements whose bits are drawn together
-constexpr std::int64_t kChunk = 64 * kBlock;    // elements of one piece of work
-
-// --- Philox in vector lanes ---
-
-// A lane of 64 bits holds one word of one counter in its lower half. The product of two words then needs one
-// instruction, which ignores the upper halves, so nothing there has to be cleared between the rounds.
-#if defined(__AVX512F__)
-using Lanes = std::uint64_t __attribute__((vector_size(64)));
-constexpr Lanes kLaneNumbers = {0, 1, 2, 3, 4, 5, 6, 7};
-constexpr Lanes kFirstHalves = {0, 8, 1, 9, 2, 10, 3, 11};
-constexpr Lanes kSecondHalves = {4, 12, 5, 13, 6, 14, 7, 15};
-TRIVET_INLINE Lanes multiply_words(Lanes a, Lanes b) {
-  // With a mask of all lanes: gcc 12 warns of an uninitialized variable in the plain form's header.
-  return (Lanes)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
-}
-#elif defined(__AVX2__)
-using Lanes = std::uint64_t __attribute__((vector_size(32)));
-constexpr Lanes kLaneNumbers = {0, 1, 2, 3};
-constexpr Lanes kFirstHalves = {0, 4, 1, 5};
-constexpr Lanes kSecondHalves = {2, 6, 3, 7};
-TRIVET_INLINE Lanes multiply_words(Lanes a, Lanes b) { return (Lanes)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
-#else
-using Lanes = std::uint64_t __attribute__((vector_size(16)));
-constexpr Lanes kLaneNumbers = {0, 1};
-constexpr Lanes kFirstHalves = {0, 2};
-constexpr Lanes kSecondHalves = {1, 3};
-TRIVET_INLINE Lanes multiply_words(Lanes a, Lanes b) {
-#if defined(__x86_64__)
-  return (Lanes)_mm_mul_epu32((__m128i)a, (__m128i)b);
-#else
-  return (a & 0xffffffffu) * (b & 0xffffffffu);
-#endif
-}
-#endif
-
-constexpr int kLaneCount = static_cast<int>(sizeof(Lanes) / sizeof(std::uint64_t));
-// Chains of rounds that run side by side, since each round waits for the one before.
-constexpr int kChains = 2;
-
-// bits[4 * j + i] = philox(key, sample, first + j).v[i] for j < kCounters.
-TRIVET_INLINE void draw(std::uint64_t key, std::uint64_t sample, std::uint64_t first, std::uint32_t* bits) {
-  const Lanes zero = {};
-  const Lanes factor0 = zero + 0xD2511F53u;
-  const Lanes factor1 = zero + 0xCD9E8D57u;
-  for (int begin = 0; begin < kCounters; begin += kChains * kLaneCount) {
-    Lanes c0[kChains], c1[kChains], c2[kChains], c3[kChains];
-    for (int k = 0; k < kChains; ++k) {
-      const Lanes counter = kLaneNumbers + (first + static_cast<std::uint64_t>(begin + k * kLaneCount));
-      c0[k] = counter;
-      c1[k] = counter >> 32;
-      c2[k] = zero + sample;
-      c3[k] = zero + (sample >> 32);
-    }
-    Lanes k0 = zero + key;
-    Lanes k1 = zero + (key >> 32);
-#pragma GCC unroll 10
-    for (int round = 0; round < 10; ++round) {
-      for (int k = 0; k < kChains; ++k) {
-        const Lanes p0 = multiply_words(c0[k], factor0);
-        const Lanes p1 = multiply_words(c2[k], factor1);
-        c0[k] = (p1 >> 32) ^ c1[k] ^ k0;
-        c2[k] = (p0 >> 32) ^ c3[k] ^ k1;
-        c1[k] = p1;
-        c3[k] = p0;
-      }
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    for (int k = 0; k < kChains; ++k) {
-      const Lanes words01 = (c0[k] & 0xffffffffu) | (c1[k] << 32);
-      const Lanes words23 = (c2[k] & 0xffffffffu) | (c3[k] << 32);
-      const Lanes halves[2] = {__builtin_shuffle(words01, words23, kFirstHalves),
-                               __builtin_shuffle(words01, words23, kSecondHalves)};
-      __builtin_memcpy(bits + 4 * (begin + k * kLaneCount), halves, sizeof halves);
-    }
-  }
-}
+constexpr std::int64_t kBlock = kPhiloxWords;  // elements whose bits are drawn together
+constexpr std::int64_t kChunk = 64 * kBlock;   // elements of one piece of work
 
 // --- the loop over samples ---
 
@@ -130,7 +50,7 @@ TRIVET_INLINE void for_each_block(const Draws& draws, int threads, const F& f) {
       const std::int64_t last = first + kChunk < size ? first + kChunk : size;
       for (std::int64_t e = first; e < last; e += kBlock) {
         alignas(64) std::uint32_t bits[kBlock];
-        draw(draws.key, sample, static_cast<std::uint64_t>(e) / 4, bits);
+        philox_block(draws.key, sample, static_cast<std::uint64_t>(e) / 4, bits);
         f(bits, b * size + e, last - e < kBlock ? last - e : kBlock);
       }
     }
