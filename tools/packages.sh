@@ -24,7 +24,6 @@ libgmock-dev            tests
 libbenchmark-dev        benchmarks
 python3                 include check, summary of the demo
 dataset-fashion-mnist   data of the demo and of tests
-weka                    tables for tests
 LIST
 }
 
@@ -42,6 +41,11 @@ libomp-14-dev           omp.h for clang
 LIST
 }
 
+# Real tables, for tools/check: the tests that read them skip without. They come with a Java run time.
+trivet_packages_tables() {
+  echo "weka                    tables in ARFF"
+}
+
 # For tools/check --fuzz.
 trivet_packages_fuzz() {
   cat <<'LIST'
@@ -51,7 +55,7 @@ libomp-14-dev           OpenMP for clang
 LIST
 }
 
-# ensure_packages [format] [tidy] [fuzz]: installs what is missing of the packages above, without those that are only
+# ensure_packages [tables] [format] [tidy] [fuzz]: installs what is missing of the packages above, without those that are only
 # recommended. Says nothing if all are there. Returns 1, having said what to do by hand, if they cannot be installed.
 ensure_packages() {
   local list group
