@@ -9,31 +9,10 @@
 
 #include "runtime/formats/config_tree.h"
 #include "trivet/base/text.h"
+#include "trivet/base/utf8.h"
 
 namespace trivet {
 namespace {
-
-// The number of bytes of the UTF-8 character at text[at], or 0 if it is not valid (RFC 3629, section 4).
-std::size_t utf8_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) -> unsigned {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U;
-  };
-  const auto in = [&](std::size_t i, unsigned low, unsigned high) { return byte(i) >= low && byte(i) <= high; };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return in(1, 0x80, 0xBF) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const unsigned low = first == 0xE0 ? 0xA0 : 0x80;   // no overlong forms
-    const unsigned high = first == 0xED ? 0x9F : 0xBF;  // no surrogates
-    return in(1, low, high) && in(2, 0x80, 0xBF) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    const unsigned low = first == 0xF0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xF4 ? 0x8F : 0xBF;
-    return in(1, low, high) && in(2, 0x80, 0xBF) && in(3, 0x80, 0xBF) ? 4 : 0;
-  }
-  return 0;
-}
 
 bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
 
@@ -46,7 +25,7 @@ void check_characters(std::string_view text, SourcePlace place) {
   };
   for (std::size_t i = 0; i < text.size();) {
     const char c = text[i];
-    const std::size_t length = utf8_length(text, i);
+    const std::size_t length = utf8_character(text, i);
     if (length == 0) {
       fail(fmt::format("byte 0x{:02x} is not valid UTF-8", static_cast<unsigned>(static_cast<unsigned char>(c))),
            "the file must be text in UTF-8");
@@ -229,7 +208,7 @@ class TreeBuilder : public YAML::EventHandler {
 
 bool is_config_text(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
-    const std::size_t length = utf8_length(text, i);
+    const std::size_t length = utf8_character(text, i);
     if (length == 0 || is_control(text[i])) return false;
     i += length;
   }

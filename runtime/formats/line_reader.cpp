@@ -3,9 +3,9 @@
 #include <climits>
 #include <cstring>
 
-#include "runtime/formats/utf8.h"
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
+#include "trivet/base/utf8.h"
 
 namespace trivet {
 namespace {

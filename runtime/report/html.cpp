@@ -5,29 +5,15 @@
 #include "runtime/report/encode.h"
 #include "runtime/report/page_parts.h"
 #include "trivet/base/hash.h"
+#include "trivet/base/utf8.h"
 
 namespace trivet::report {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-bool continues(unsigned char byte) { return (byte & 0xC0u) == 0x80u; }
-
-// Bytes of the well-formed UTF-8 character at the start (Unicode Standard, table 3-7); 0 if there is none.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xC2 && lead <= 0xDF ? 2 : (lead & 0xF0u) == 0xE0u ? 3 : lead <= 0xF4 ? 4 : 0;
-  if (length == 0 || lead < 0xC2 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if (!continues(byte(i))) return 0;
-  }
-  const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
-  const bool surrogate = lead == 0xED && byte(1) > 0x9F;
-  const bool beyond = lead == 0xF4 && byte(1) > 0x8F;
-  return overlong || surrogate || beyond ? 0 : length;
-}
+// Whether this is a later byte of a character in UTF-8.
+bool continues(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; }
 
 void append_escaped(std::string& out, char c) {
   switch (c) {
@@ -65,7 +51,7 @@ std::string escape(std::string_view text) {
   std::string out;
   out.reserve(text.size() + text.size() / 8);
   while (!text.empty()) {
-    const std::size_t length = utf8_length(text);
+    const std::size_t length = utf8_character(text, 0);
     const auto first = static_cast<unsigned char>(text[0]);
     const bool control = (first < 0x20 && first != '\n' && first != '\t') || first == 0x7F;
     if (length == 0 || control) {
@@ -83,7 +69,7 @@ std::string escape(std::string_view text) {
 std::string shorten(std::string_view text, std::size_t bytes) {
   if (text.size() <= bytes) return std::string(text);
   std::size_t end = bytes;
-  while (end > 0 && continues(static_cast<unsigned char>(text[end]))) --end;
+  while (end > 0 && continues(text[end])) --end;
   return std::string(text.substr(0, end)) + "...";
 }
 

@@ -1,8 +1,8 @@
 #include "trivet/formats/line_reader.h"
 
-#include "runtime/formats/utf8.h"
 #include "tests/formats/test_files.h"
 #include "trivet/base/hash.h"
+#include "trivet/base/utf8.h"
 
 namespace trivet {
 namespace {

@@ -55,9 +55,10 @@ inline std::string slurp(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-inline std::string gzip(std::string_view content) {
+// `window_bits`: zlib's code for the form of the result.
+inline std::string deflated(std::string_view content, int window_bits) {
   z_stream z{};
-  deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+  deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY);
   std::string out(deflateBound(&z, static_cast<uLong>(content.size())), '\0');
   z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
   z.avail_in = static_cast<uInt>(content.size());
@@ -69,6 +70,8 @@ inline std::string gzip(std::string_view content) {
   if (status != Z_STREAM_END) throw std::runtime_error("deflate failed");
   return out;
 }
+
+inline std::string gzip(std::string_view content) { return deflated(content, 16 + MAX_WBITS); }
 
 inline std::string idx(const Shape& shape, std::span<const std::uint8_t> elements) {
   return idx_header(shape).append(reinterpret_cast<const char*>(elements.data()), elements.size());

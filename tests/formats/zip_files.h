@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/formats/test_files.h"
 #include "trivet/base/types.h"
 #include "trivet/formats/npy.h"
 
@@ -25,20 +26,7 @@ inline std::string little(std::uint64_t value, int bytes) {
   return text;
 }
 
-inline std::string deflate_raw(const std::string& content) {
-  z_stream z{};
-  deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&z, static_cast<uLong>(content.size())), '\0');
-  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
-  z.avail_in = static_cast<uInt>(content.size());
-  z.next_out = reinterpret_cast<Bytef*>(out.data());
-  z.avail_out = static_cast<uInt>(out.size());
-  const int status = deflate(&z, Z_FINISH);
-  out.resize(z.total_out);
-  deflateEnd(&z);
-  if (status != Z_STREAM_END) throw std::runtime_error("deflate failed");
-  return out;
-}
+inline std::string deflate_raw(const std::string& content) { return deflated(content, -MAX_WBITS); }
 
 inline std::string zip(const std::vector<ZipMember>& members, bool zip64_end = false, const std::string& comment = {}) {
   std::string file, directory;
