@@ -1,15 +1,19 @@
 // Each op's kernel on the inputs of its op case, enlarged along the first axis: in the level-2 cache ("/cache") and
-// larger than all caches ("/memory"). Prints GB/s and GFLOP/s as the op's cost counts them, and which part that is of
-// what the machine was measured to do at best: of its bandwidth, of its matrix or vector rate, whichever is nearer
-// ("of_limit").
+// larger than all caches ("/memory"). Prints GB/s and GFLOP/s as the op's cost counts them: each operand once. Beside
+// them stand the bytes that had to be moved, operands being read again where that cannot be avoided ("moved_GB/s"),
+// and which part of what the machine was measured to do at best these figures are: of a copy in memory ("of_copy" and
+// "moved_of_copy"), and of the bandwidth or the matrix or vector rate, whichever is nearer ("of_limit").
+// Optimizer steps write over their inputs, as in training; other ops write to memory of their own, as the copy does.
 //   bench/ops --benchmark_filter='^(softmax|add)/'     --threads=N before other options: default all cores
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <random>
 
+#include "kernels/math/small_float.h"
 #include "tests/op_cases/op_case.h"
 #include "trivet/exec/device.h"
 #include "trivet/exec/session.h"
@@ -50,6 +54,8 @@ Tensor filled(const CaseInput& input, const TensorType& type, std::mt19937& rng)
     const double v = draw(input.fill, rng, i);
     if (type.dtype == DType::f32) t.as<float>()[i] = static_cast<float>(v);
     if (type.dtype == DType::f64) t.as<double>()[i] = v;
+    if (type.dtype == DType::bf16)
+      t.as<kernels::BFloat16>()[i] = kernels::from_f32<kernels::BFloat16>(static_cast<float>(v));
     if (type.dtype == DType::i32) t.as<std::int32_t>()[i] = static_cast<std::int32_t>(v);
     if (type.dtype == DType::i64) t.as<std::int64_t>()[i] = static_cast<std::int64_t>(v);
     if (size == 1) t.as<std::int8_t>()[i] = static_cast<std::int8_t>(v);
@@ -65,6 +71,19 @@ struct Sized {
   std::vector<TensorType> types;
   double bytes = 0;
 };
+
+// Inputs that an op reads again, because every element of its output depends on sums over all of them.
+const std::vector<std::size_t>& read_again(const std::string& op) {
+  static const std::map<std::string, std::vector<std::size_t>> all = {{"batch_norm_train", {0}},
+                                                                      {"batch_norm_backward", {0, 1}},
+                                                                      {"adafactor_step", {1, 1}},
+                                                                      {"reduce_log_sum_exp", {0}}};
+  static const std::vector<std::size_t> none;
+  const auto found = all.find(op);
+  return found == all.end() ? none : found->second;
+}
+
+bool is_optimizer_step(const std::string& op) { return op.ends_with("_step"); }
 
 // The variant with the first dimension of every input that shares the first input's multiplied; nothing if the op does
 // not take that.
@@ -89,6 +108,10 @@ std::optional<Sized> enlarged(const OpCase& op_case, const Variant& variant, std
     for (std::size_t o = 0; o < outputs.size(); ++o) {
       sized.graph.set_output(fmt::format("out{}", o), outputs[o]);
       sized.bytes += static_cast<double>(sized.graph.type(outputs[o]).bytes());
+    }
+    // Inputs that outlive the step are not written over.
+    for (std::size_t i = 0; i < inputs.size() && !is_optimizer_step(op_case.op); ++i) {
+      if (inputs[i] != kNoValue) sized.graph.set_output(fmt::format("kept{}", i), inputs[i]);
     }
   } catch (const std::exception&) {
     return std::nullopt;
@@ -122,9 +145,16 @@ void measure(benchmark::State& state, const OpCase& op_case, const Variant& vari
   const double runs = static_cast<double>(state.iterations());
   const PlannedStep& step = plan->steps.at(0);
   const double predicted = Plan::seconds(step, ceilings);
+  double moved = step.bytes;
+  for (const std::size_t i : read_again(op_case.op)) moved += static_cast<double>(sized->types[i].bytes());
   using benchmark::Counter;
   state.counters["GB/s"] = Counter(step.bytes * runs / 1e9, Counter::kIsRate);
   state.counters["GFLOP/s"] = Counter(step.flops * runs / 1e9, Counter::kIsRate);
+  state.counters["of_copy"] = Counter(step.bytes * runs / ceilings.memory_bytes, Counter::kIsRate);
+  if (moved > step.bytes) {
+    state.counters["moved_GB/s"] = Counter(moved * runs / 1e9, Counter::kIsRate);
+    state.counters["moved_of_copy"] = Counter(moved * runs / ceilings.memory_bytes, Counter::kIsRate);
+  }
   state.counters["of_limit"] = Counter(predicted * runs, Counter::kIsRate);
 }
 
@@ -155,6 +185,13 @@ void add_benchmarks(int threads) {
   }
 }
 
+// Into the report: what a copy and a triad reached.
+void describe_machine(int threads) {
+  const Ceilings c = open_device("cpu", {threads, {}})->ceilings();
+  benchmark::AddCustomContext("copy_GB_s", fmt::format("{:.1f}", c.memory_bytes / 1e9));
+  benchmark::AddCustomContext("triad_GB_s", fmt::format("{:.1f}", c.triad_bytes / 1e9));
+}
+
 }  // namespace
 }  // namespace trivet
 
@@ -167,6 +204,7 @@ int main(int argc, char** argv) {
     --argc;
   }
   trivet::add_benchmarks(threads);
+  trivet::describe_machine(threads);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

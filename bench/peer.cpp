@@ -56,13 +56,22 @@ class Peer {
       arena_ = std::make_shared<Arena>(device, plans.states, plans.all());
     } else {
       StateLayout states(device->alignment());
-      plan_ = compile_graph(predict_graph(task, options.batch), states, *device);
-      arena_ = std::make_shared<Arena>(device, states, std::vector{plan_});
+      const TilePlans plans = predict_plans(task, {options.batch}, states, *device);
+      arena_ = std::make_shared<Arena>(device, states, plans.all());
+      tiles_ = std::make_unique<TiledSession>(arena_, plans);
     }
     arena_->initialize(1);
-    session_ = std::make_unique<Session>(arena_, plan_);
     std::mt19937 rng(1);
     std::normal_distribution<float> normal;
+    if (!plan_) {
+      const TensorType type = task.input.fields[0].batch(options.batch);
+      Tensor t(type);
+      for (float& v : t.as<float>()) v = normal(rng);
+      inputs_.emplace_back("x", std::move(t));
+      prediction_ = Tensor({DType::f32, {options.batch, 10}});
+      return;
+    }
+    session_ = std::make_unique<Session>(arena_, plan_);
     for (const auto& [name, value] : plan_->inputs) {
       Tensor t(plan_->values[static_cast<std::size_t>(value)].type);
       if (t.type.dtype == DType::f32) {
@@ -76,12 +85,20 @@ class Peer {
 
   void step() {
     ++steps_;
+    if (tiles_) {
+      const auto& x = inputs_[0].second.data;
+      const TiledSession::Input in[] = {{"x", x.data(), x.size()}};
+      const TiledSession::Output out[] = {{"prediction", prediction_.data.data(), prediction_.data.size()}};
+      tiles_->run(options_.batch, in, out);
+      sink_ = prediction_.as<float>()[0];
+      return;
+    }
     for (auto& [name, tensor] : inputs_) {
       if (name == "step") tensor = Tensor::scalar_i64(steps_);
       session_->set_input(name, tensor.data.data(), tensor.data.size());
     }
     session_->run();
-    sink_ = options_.mode == "train" ? session_->scalar("loss") : session_->output("prediction").as<float>()[0];
+    sink_ = session_->scalar("loss");
   }
 
  private:
@@ -89,6 +106,8 @@ class Peer {
   std::shared_ptr<const Plan> plan_;
   std::shared_ptr<Arena> arena_;
   std::unique_ptr<Session> session_;
+  std::unique_ptr<TiledSession> tiles_;
+  Tensor prediction_;
   std::vector<std::pair<std::string, Tensor>> inputs_;
   std::int64_t steps_ = 0;
   float sink_ = 0;

@@ -52,9 +52,11 @@ class KernelWithWeights final : public Runnable {
   }
 
   static std::unique_ptr<Runnable> activated(const KernelSpec& spec, Activation activation) {
+    if (auto winograd = make_winograd(spec, activation)) return winograd;
     auto kernel = std::make_unique<KernelWithWeights>();
     kernel->relu_ = activation == Activation::relu;
     kernel->binds_bias_ = has_bias(spec);
+    kernel->keeps_packed_ = spec.fixed_weights;
     const auto prepare = [&](const TensorDesc& x, const TensorDesc& y, int lanes) {
       const ConvProblem p = conv_problem(x, spec.in[1], y, spec.attributes<ConvAttrs>());
       const memory::desc bias =
@@ -79,6 +81,12 @@ class KernelWithWeights final : public Runnable {
   }
 
   std::size_t workspace() const override { return layout_.size(); }
+  std::size_t packed() const override { return packs_ && keeps_packed_ ? packed_bytes_ : 0; }
+
+  void pack(const KernelArgs& args) override {
+    const onednn::ThreadScope scope(images_ > 0 ? 1 : args.threads);
+    pack_.run(static_cast<std::byte*>(args.workspace), args.in[kWeights].data, args.packed);
+  }
 
   void run(const KernelArgs& args) override {
     auto* workspace = static_cast<std::byte*>(args.workspace);
@@ -88,7 +96,9 @@ class KernelWithWeights final : public Runnable {
     {
       const onednn::ThreadScope scope(images_ > 0 ? 1 : args.threads);
       std::byte* weights = args.in[1].as<std::byte>();
-      if (packs_) {
+      if (packs_ && keeps_packed_) {
+        weights = static_cast<std::byte*>(args.packed);
+      } else if (packs_) {
         weights = workspace + packed_offset_;
         pack_.run(workspace, args.in[1].data, weights);
       }
@@ -128,6 +138,7 @@ class KernelWithWeights final : public Runnable {
   static std::unique_ptr<Runnable> transposed(const KernelSpec& spec, const ConvWindow& window) {
     auto kernel = std::make_unique<KernelWithWeights>();
     kernel->keeps_sums_ = has_bias(spec);
+    kernel->keeps_packed_ = spec.fixed_weights;
     const auto prepare = [&](const TensorDesc& dy, TensorDesc dx, int lanes) {
       const auto forward = conv_forward_desc(conv_problem(dx, spec.in[1], dy, window), memory::desc());
       if (kernel->keeps_sums_) dx.dtype = DType::f32;  // the bias is added before they are rounded
@@ -177,12 +188,13 @@ class KernelWithWeights final : public Runnable {
     }
   }
 
-  // Weights are packed in each run: in training they change from step to step.
+  // In training weights change from step to step, so they are packed in each run.
   void bind_weights(const memory::desc& plain, const memory::desc& wanted) {
     packs_ = plain != wanted;
     if (!packs_) return;
     pack_.prepare(plain, wanted, layout_);
-    packed_offset_ = layout_.add(wanted.get_size());
+    packed_bytes_ = wanted.get_size();
+    if (!keeps_packed_) packed_offset_ = layout_.add(packed_bytes_);
   }
 
   void run_image(std::int64_t image, Lane& lane, std::byte* in, std::byte* out) const {
@@ -196,8 +208,9 @@ class KernelWithWeights final : public Runnable {
   std::vector<Lane> lanes_;
   std::int64_t images_ = 0;                   // 0: one primitive for all of them
   std::size_t in_bytes_ = 0, out_bytes_ = 0;  // of what one launch reads and writes
-  std::size_t packed_offset_ = 0, sums_offset_ = 0;
+  std::size_t packed_offset_ = 0, packed_bytes_ = 0, sums_offset_ = 0;
   bool packs_ = false;
+  bool keeps_packed_ = false;  // from run to run
   bool binds_bias_ = false;
   bool keeps_sums_ = false;  // in f32, for a bias that oneDNN cannot add
   bool relu_ = false;

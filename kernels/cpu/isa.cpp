@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <exception>
 
 #include "trivet/kernels/cpu.h"
 
@@ -55,6 +56,20 @@ void set_threads(int threads) {
   // OMP_THREAD_LIMIT would refuse, nor may OMP_DYNAMIC take any away.
   omp_set_dynamic(0);
   omp_set_num_threads(std::clamp(threads, 1, omp_get_thread_limit()));
+}
+
+void run_tasks(std::int64_t tasks, int threads, const std::function<void(std::int64_t, int)>& task) {
+  std::exception_ptr failure;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (std::int64_t i = 0; i < tasks; ++i) {
+    try {
+      task(i, omp_get_thread_num());
+    } catch (...) {
+#pragma omp critical
+      failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace trivet::kernels::cpu

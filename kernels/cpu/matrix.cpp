@@ -24,13 +24,20 @@ class ProductKernel final : public Runnable {
       : product_(product, threads, layout_), relu_(activation == Activation::relu) {}
 
   std::size_t workspace() const override { return layout_.size(); }
+  std::size_t packed() const override { return product_.packed_bytes(); }
+
+  void pack(const KernelArgs& args) override {
+    const onednn::ThreadScope scope(args.threads);
+    product_.pack(args.in[kWeights].as<std::byte>(), static_cast<std::byte*>(args.workspace),
+                  static_cast<std::byte*>(args.packed));
+  }
 
   void run(const KernelArgs& args) override {
     const onednn::ThreadScope scope(args.threads);
     auto* bias = args.in.size() > 2 ? args.in[2].as<std::byte>() : nullptr;
     const View& out = args.out[0];
     product_.run({args.in[0].as<std::byte>(), args.in[1].as<std::byte>(), bias, out.as<std::byte>()},
-                 static_cast<std::byte*>(args.workspace), args.threads);
+                 static_cast<std::byte*>(args.workspace), args.threads, static_cast<std::byte*>(args.packed));
     if (relu_) epilogue().relu(out.dtype, out.data, out.elements(), args.threads);
   }
 
@@ -119,6 +126,7 @@ std::unique_ptr<Runnable> make_matmul(const KernelSpec& spec) {
     p.a = {spec.in[0].elements() / p.a.back(), p.a.back()};
     p.c = {p.a[0], p.c.back()};
   }
+  p.fixed_b = spec.fixed_weights && p.b.size() == 2;
   return std::make_unique<ProductKernel>(p, Activation::none, spec.threads);
 }
 
@@ -135,6 +143,7 @@ std::unique_ptr<Runnable> make_activated(const KernelSpec& spec, Activation acti
   p.transpose_b = true;
   p.bias = spec.in.size() > 2 && spec.in[2].rank == 1;
   if (p.bias) p.bias_type = spec.in[2].dtype;
+  p.fixed_b = spec.fixed_weights;
   return std::make_unique<ProductKernel>(p, activation, spec.threads);
 }
 

@@ -86,6 +86,8 @@ class Runnable : public Prepared {
  public:
   virtual std::size_t workspace() const = 0;
   virtual void run(const KernelArgs& args) = 0;
+  virtual std::size_t packed() const { return 0; }
+  virtual void pack(const KernelArgs&) {}
 };
 
 using Make = std::unique_ptr<Runnable> (*)(const KernelSpec&);
@@ -116,7 +118,9 @@ constexpr KernelEntry entry(const char* op) {
       },
       [](const KernelArgs& args) { const_cast<Runnable*>(static_cast<const Runnable*>(args.prepared))->run(args); },
       [](const KernelSpec& spec) { return prepare(spec, make); },
-      [](const KernelSpec&, const Prepared* prepared) { return static_cast<const Runnable*>(prepared)->workspace(); }};
+      [](const KernelSpec&, const Prepared* prepared) { return static_cast<const Runnable*>(prepared)->workspace(); },
+      [](const KernelSpec&, const Prepared* prepared) { return static_cast<const Runnable*>(prepared)->packed(); },
+      [](const KernelArgs& args) { const_cast<Runnable*>(static_cast<const Runnable*>(args.prepared))->pack(args); }};
 }
 
 // Calls f(task, thread) for each task from 0 to n - 1, shared among the threads. What one of them throws is thrown

@@ -52,9 +52,10 @@ memory::desc part(const memory::desc& desc, std::size_t axis, memory::dim size) 
 }  // namespace
 
 PreparedProduct::PreparedProduct(const Product& p, int threads, onednn::WorkspaceLayout& layout)
-    : c_type_(p.c_type), rounds_b_(p.type != p.b_type) {
+    : c_type_(p.c_type), packs_(p.fixed_b && !p.transpose_a && onednn::has_avx512()) {
   for (const memory::dim size : p.b) b_elements_ *= size;
   for (const memory::dim size : p.c) c_elements_ *= size;
+  rounds_b_ = p.type != p.b_type && !packs_;
   if (rounds_b_) rounded_offset_ = layout.add(static_cast<std::size_t>(b_elements_) * dtype_size(p.type));
   const std::size_t rank = p.c.size();
   Descs whole = {
@@ -66,7 +67,9 @@ PreparedProduct::PreparedProduct(const Product& p, int threads, onednn::Workspac
   }
   const bool deep = p.a.back() > kUndividedDepth;
   const bool by_rows_of_w = rank == 2 && !p.transpose_a && p.transpose_b && p.c[0] < kUnpackedRows;
-  if (!onednn::has_avx512()) {
+  if (packs_) {
+    prepare_packed(whole, p, layout);
+  } else if (!onednn::has_avx512()) {
     prepare_tiles(whole, threads);
   } else if (by_rows_of_w && (!deep || p.c[0] == 1 || p.type == DType::f32)) {
     prepare_inner_product(whole);
@@ -79,7 +82,8 @@ PreparedProduct::PreparedProduct(const Product& p, int threads, onednn::Workspac
   scratch_offset_ = layout.add(scratch_bytes_ * (tiled_ ? pieces_.size() : 1));
 }
 
-void PreparedProduct::run(ProductData data, std::byte* workspace, int threads) {
+void PreparedProduct::run(ProductData data, std::byte* workspace, int threads, std::byte* packed) {
+  if (packs_) data.b = packed;
   if (rounds_b_) {
     epilogue().convert(DType::f32, data.b, DType::bf16, workspace + rounded_offset_, b_elements_, threads);
     data.b = workspace + rounded_offset_;
@@ -194,6 +198,17 @@ PreparedProduct::Piece& PreparedProduct::add_matmul(const Descs& descs, bool add
   const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(descs.a, descs.b, descs.bias, descs.c), attr,
                                           onednn::engine());
   return bind(dnnl::matmul(desc), descs, desc.scratchpad_desc());
+}
+
+// b in the layout that the product likes best.
+void PreparedProduct::prepare_packed(const Descs& whole, const Product& p, onednn::WorkspaceLayout& layout) {
+  Descs descs = whole;
+  descs.b = onednn::any_layout(whole.b.dims(), p.type);
+  const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(descs.a, descs.b, descs.bias, descs.c),
+                                          onednn::attributes(), onednn::engine());
+  packed_ = descs.b = desc.weights_desc();
+  pack_.prepare(matrix(p.b, p.transpose_b, p.b_type), packed_, layout);
+  bind(dnnl::matmul(desc), descs, desc.scratchpad_desc());
 }
 
 // The same product with the weights as (N, K).

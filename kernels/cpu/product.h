@@ -15,6 +15,7 @@ struct Product {
   bool transpose_a = false;
   bool transpose_b = false;
   bool bias = false;
+  bool fixed_b = false;       // b may be packed once for many runs
   DType type = DType::f32;    // of a and b
   DType b_type = DType::f32;  // as b lies in its buffer: an f32 b beside a bf16 a is rounded in each run
   DType c_type = DType::f32;
@@ -34,7 +35,10 @@ struct ProductData {
 class PreparedProduct {
  public:
   PreparedProduct(const Product& product, int threads, onednn::WorkspaceLayout& layout);
-  void run(ProductData data, std::byte* workspace, int threads);
+  // `packed`: what pack() wrote, if packed_bytes() is not 0; then b is not read.
+  void run(ProductData data, std::byte* workspace, int threads, std::byte* packed = nullptr);
+  std::size_t packed_bytes() const { return packs_ ? packed_.get_size() : 0; }
+  void pack(std::byte* b, std::byte* workspace, std::byte* packed) { pack_.run(workspace, b, packed); }
 
  private:
   struct Descs {
@@ -50,6 +54,7 @@ class PreparedProduct {
     std::size_t a = 0, b = 0, bias = 0, c = 0;  // bytes from piece to piece
   };
 
+  void prepare_packed(const Descs& whole, const Product& product, onednn::WorkspaceLayout& layout);
   void prepare_inner_product(const Descs& whole);
   void prepare_parts(Descs whole, DType type, onednn::WorkspaceLayout& layout);
   void prepare_tiles(const Descs& whole, int threads);
@@ -59,8 +64,11 @@ class PreparedProduct {
 
   std::int64_t b_elements_ = 1, c_elements_ = 1;
   DType c_type_;
-  bool rounds_b_;
+  bool rounds_b_ = false;
   std::size_t rounded_offset_ = 0;
+  bool packs_ = false;
+  dnnl::memory::desc packed_;
+  onednn::Reorder pack_;
   onednn::Reorder transpose_;
   bool transposes_b_ = false;
   std::size_t transposed_offset_ = 0;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/base/mapping_list.h"
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
 
@@ -162,10 +163,13 @@ MappedFile::MappedFile(const fs::path& path) {
   void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (p == MAP_FAILED) fail("map", path, errno);
   data_ = static_cast<const std::byte*>(p);
+  list_mapping(data_, size_, path);
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (!data_) return;
+  unlist_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 }  // namespace trivet

@@ -71,11 +71,12 @@ class ArrayDataset final : public Dataset {
     check_index(sample);
     ShownSample shown;
     if (arrays_.is_images()) {
-      const std::byte* from = arrays_.x.data.data() + static_cast<std::size_t>(sample) * elements_;
+      std::vector<std::byte> scratch;
+      const auto from = arrays_.x.data.read(static_cast<std::size_t>(sample) * elements_, elements_, scratch);
       shown.height = p_.shape[0];
       shown.width = p_.shape[1];
       shown.channels = p_.shape[2];
-      for (std::size_t i = 0; i < elements_; ++i) shown.pixels.push_back(std::to_integer<std::uint8_t>(from[i]));
+      for (const std::byte value : from) shown.pixels.push_back(std::to_integer<std::uint8_t>(value));
       return shown;
     }
     std::vector<double> values(std::min(elements_, kMostShown));

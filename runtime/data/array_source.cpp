@@ -35,7 +35,7 @@ void check(const Arrays& arrays) {
 
 void update(Sha256& digest, const NpyArray& array) {
   digest.update(fmt::format("{}{}{};", npy_dtype_name(array.dtype), array.swapped ? ">" : "", to_string(array.shape)));
-  digest.update(array.data);
+  array.data.for_each_piece([&](std::span<const std::byte> piece) { digest.update(piece); });
 }
 
 class ArraySource final : public DataSource {
@@ -57,7 +57,7 @@ class ArraySource final : public DataSource {
 
   std::size_t resident_bytes() const override {
     const std::size_t labels = arrays_.y ? static_cast<std::size_t>(count()) * sizeof(std::int32_t) : 0;
-    return arrays_.x.resident_bytes + (arrays_.y ? arrays_.y->resident_bytes : 0) + labels;
+    return arrays_.x.data.resident_bytes() + (arrays_.y ? arrays_.y->data.resident_bytes() : 0) + labels;
   }
 
   Preparation fit(std::span<const std::int64_t> train, const DataConfig& config) const override {

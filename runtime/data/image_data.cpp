@@ -9,7 +9,7 @@ namespace {
 
 void update(Sha256& digest, const IdxArray& array) {
   digest.update(idx_header(array.shape));
-  digest.update(std::as_bytes(std::span(array.bytes)));
+  array.bytes.for_each_piece([&](std::span<const std::byte> piece) { digest.update(piece); });
 }
 
 void load_labels(const DataFiles& source, Sha256& digest, ImageData& data) {
@@ -21,7 +21,10 @@ void load_labels(const DataFiles& source, Sha256& digest, ImageData& data) {
                 "give the two files of the same set");
   }
   update(digest, labels);
-  data.labels.assign(labels.bytes.begin(), labels.bytes.end());
+  data.labels.reserve(labels.bytes.size());
+  labels.bytes.for_each_piece([&](std::span<const std::byte> piece) {
+    for (const std::byte label : piece) data.labels.push_back(std::to_integer<std::int32_t>(label));
+  });
   data.classes = std::int64_t{*std::max_element(data.labels.begin(), data.labels.end())} + 1;
 }
 

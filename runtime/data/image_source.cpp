@@ -101,7 +101,8 @@ class ImageDataset final : public Dataset {
             std::byte* y) const override {
     const std::size_t elements = data_.sample_elements();
     const auto channels = static_cast<std::size_t>(data_.channels);
-    const std::uint8_t* from = data_.sample(sample);
+    thread_local std::vector<std::byte> scratch;
+    const std::uint8_t* from = data_.sample(sample, scratch);
     if (draw.train) {
       const AugmentDraw change = draw_augmentation(augment_, draw.seed, draw.epoch, sample);
       if (change != AugmentDraw{}) {
@@ -121,7 +122,8 @@ class ImageDataset final : public Dataset {
   }
 
   ShownSample show(std::int64_t sample) const override {
-    const std::uint8_t* from = data_.sample(sample);
+    std::vector<std::byte> scratch;
+    const std::uint8_t* from = data_.sample(sample, scratch);
     return {data_.height, data_.width, data_.channels, {from, from + data_.sample_elements()}, {}};
   }
 
@@ -152,7 +154,7 @@ class ImageSource final : public DataSource {
   std::int64_t count() const override { return data_.count; }
   std::string digest() const override { return data_.digest; }
   std::size_t resident_bytes() const override {
-    return data_.pixels.size() + data_.labels.size() * sizeof(std::int32_t);
+    return data_.pixels.resident_bytes() + data_.labels.size() * sizeof(std::int32_t);
   }
 
   Preparation fit(std::span<const std::int64_t> train, const DataConfig& config) const override {

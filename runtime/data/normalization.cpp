@@ -57,11 +57,12 @@ Normalization compute_normalization(const ImageData& data, std::span<const std::
   if (samples.empty()) throw Error(ErrorCode::data, "there are no samples to compute the normalization from");
   const auto channels = static_cast<std::size_t>(data.channels);
   std::vector<Sums> sums(channels);
+  std::vector<std::byte> scratch;
   for (const std::int64_t sample : samples) {
     if (sample < 0 || sample >= data.count) {
       throw Error(ErrorCode::data, fmt::format("sample {} is out of range: there are {}", sample, data.count));
     }
-    const std::uint8_t* p = data.sample(sample);
+    const std::uint8_t* p = data.sample(sample, scratch);
     for (const std::uint8_t* end = p + data.sample_elements(); p != end; p += channels) {
       for (std::size_t c = 0; c < channels; ++c) {
         sums[c].values += p[c];

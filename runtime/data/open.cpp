@@ -23,7 +23,8 @@ std::string beginning(const std::filesystem::path& path) {
   bytes.resize(file.read(std::as_writable_bytes(std::span(bytes))));
   const bool array = bytes.starts_with("\x93NUMPY") || bytes.starts_with("PK\x03\x04");
   if (array && file.compressed()) {
-    throw Error(ErrorCode::data, fmt::format("{} is an array inside gzip, and arrays are mapped", path.string()),
+    throw Error(ErrorCode::data,
+                fmt::format("{} is an array inside gzip, and arrays are read where they lie", path.string()),
                 "inflate it: gunzip");
   }
   return bytes;

@@ -11,7 +11,7 @@ namespace trivet {
 // Error(data) or Error(io) with file, line and column; Error(data) for a table without rows.
 std::unique_ptr<DataSource> open_table(const TableFile& file, const DataConfig& config);
 
-// .npy or .npz. The arrays are mapped; what they hold is read by fit() and Dataset::read().
+// .npy or .npz. The arrays stay in their files; what they hold is read by fit() and Dataset::read().
 std::unique_ptr<DataSource> open_npy(const DataFiles& files);
 std::unique_ptr<DataSource> open_npz(const DataFiles& files);
 

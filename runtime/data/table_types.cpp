@@ -69,7 +69,8 @@ void plan_as(Storage storage, ColumnPlan& plan) {
 
 void apply_types(const TableFile& file, const TableConfig& config, bool complete, std::vector<ColumnPlan>& plan) {
   for (const auto& [name, type] : config.columns) {
-    const auto at = std::find_if(plan.begin(), plan.end(), [&](const ColumnPlan& c) { return c.name == name; });
+    const auto at =
+        std::find_if(plan.begin(), plan.end(), [&known = name](const ColumnPlan& c) { return c.name == known; });
     if (at == plan.end()) {
       // Further down, JSON lines may have columns that the first rows do not have.
       if (!complete && file.form == TableForm::json_lines) continue;

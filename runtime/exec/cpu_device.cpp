@@ -96,6 +96,12 @@ class CpuDevice final : public Device {
     return limit;
   }
   const std::byte* host_address(const std::byte* device) const override { return device; }
+  // About the caches that a thread has for itself (measured on Zen 4, 1 MiB of L2 and a part of 16 MiB of L3: inference
+  // of the small CNN and of ResNet-20 is as fast at 1 MiB as at 4, and 20 % slower at 16).
+  std::size_t tile_bytes() const override { return std::size_t{4} << 20; }
+  void run_tasks(std::int64_t tasks, const std::function<void(std::int64_t, int)>& task) const override {
+    kernels::cpu::run_tasks(tasks, threads_, task);
+  }
   Ceilings ceilings() const override { return cached_ceilings(description(), threads_); }
 
  private:

@@ -7,6 +7,7 @@
 
 #include "kernels/math/philox.h"
 #include "trivet/base/error.h"
+#include "trivet/exec/float_cast.h"
 
 namespace trivet {
 namespace {
@@ -46,9 +47,19 @@ void fill_initial(const Value& state, std::uint64_t seed, std::span<std::byte> b
     std::memset(bytes.data(), 0, bytes.size());
     return;
   }
+  if (state.type.dtype == DType::bf16) {  // as the f32 state of this name, rounded
+    Value wide = state;
+    wide.type.dtype = DType::f32;
+    Tensor values(wide.type);
+    fill_initial(wide, seed, values.data);
+    const Tensor rounded = float_cast(values.type, values.data, DType::bf16);
+    std::copy(rounded.data.begin(), rounded.data.end(), bytes.begin());
+    return;
+  }
   if (state.type.dtype != DType::f32) {
-    throw Error(ErrorCode::graph, fmt::format("state '{}' is {}: only f32 states start with anything but zeros",
-                                              state.name, to_string(state.type)));
+    throw Error(ErrorCode::graph,
+                fmt::format("state '{}' is {}: only f32 and bf16 states start with anything but zeros", state.name,
+                            to_string(state.type)));
   }
   const std::span<float> out(reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float));
   if (init.kind == Init::Kind::constant) {

@@ -14,8 +14,8 @@ std::size_t Arena::planned_bytes(const StateLayout& states, const std::vector<st
   std::size_t bytes = states.bytes();
   std::size_t transient = 0;
   for (const auto& plan : plans) {
-    bytes += plan->constant_bytes;
-    transient = std::max(transient, plan->transient_bytes);
+    if (!plan->twin_of) bytes += plan->constant_bytes;
+    transient = std::max(transient, plan->transient_offset + plan->transient_bytes);
   }
   return bytes + transient;
 }
@@ -32,6 +32,7 @@ Arena::Arena(std::shared_ptr<const Device> device, StateLayout states, std::vect
       throw Error(ErrorCode::internal, fmt::format("plan '{}' was compiled for another layout of states", plan->name));
     }
     constant_offsets_.push_back(transient_offset_);
+    if (plan->twin_of) continue;
     for (const auto& [offset, tensor] : plan->constants) {
       device_->upload(memory_->data() + transient_offset_ + offset, tensor.data.data(), tensor.data.size(), *stream_);
     }
@@ -45,12 +46,13 @@ std::byte* Arena::region(Region region, const Plan& plan) const {
     case Region::state:
       return memory_->data();
     case Region::transient:
-      return memory_->data() + transient_offset_;
+      return memory_->data() + transient_offset_ + plan.transient_offset;
     case Region::constant:
       break;
   }
+  const Plan* const owner = plan.twin_of ? plan.twin_of.get() : &plan;
   for (std::size_t i = 0; i < plans_.size(); ++i) {
-    if (plans_[i].get() == &plan) return memory_->data() + constant_offsets_[i];
+    if (plans_[i].get() == owner) return memory_->data() + constant_offsets_[i];
   }
   throw Error(ErrorCode::internal, fmt::format("the arena was not made for plan '{}'", plan.name));
 }
@@ -82,6 +84,7 @@ void Arena::set_state(const std::string& name, const TensorType& type, const voi
     throw Error(ErrorCode::graph,
                 fmt::format("state '{}' is {}, expected {}", name, to_string(type), to_string(expected)));
   }
+  ++state_version_;
   device_->upload(address, host, type.bytes(), *stream_);
   stream_->synchronize();
 }
@@ -100,9 +103,16 @@ Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan,
     : arena_(std::move(arena)), plan_(std::move(plan)), poison_(poison) {
   arena_->region(Region::constant, *plan_);  // throws if the arena was not made for this plan
   for (const PlannedStep& step : plan_->steps) {
-    Launch launch{&step, {}, {}, arena_->region(Region::transient, *plan_) + step.workspace_offset};
+    Launch launch{&step,
+                  {},
+                  {},
+                  arena_->region(Region::transient, *plan_) + step.workspace_offset,
+                  arena_->region(Region::constant, *plan_) + step.packed_offset};
     for (const int v : step.inputs) launch.in.push_back(v < 0 ? kernels::View{} : view(v));
-    for (const int v : step.outputs) launch.out.push_back(view(v));
+    for (const int v : step.outputs) {
+      launch.out.push_back(view(v));
+      updates_states_ = updates_states_ || plan_->values[static_cast<std::size_t>(v)].region == Region::state;
+    }
     launches_.push_back(std::move(launch));
   }
 }
@@ -132,14 +142,32 @@ void Session::set_input(const std::string& name, const void* data, std::size_t b
   arena_->device().upload(arena_->region(p.region, *plan_) + p.offset, data, bytes, arena_->stream());
 }
 
-void Session::run() {
+void Session::refresh() {
+  if (seen_version_ == arena_->state_version_) return;
   arena_->device().enter();
-  for (std::size_t i = 0; i < launches_.size(); ++i) {
-    const Launch& l = launches_[i];
-    l.step->kernel->run({l.in, l.out, l.workspace, l.step->attrs.data(), l.step->prepared.get(), plan_->threads,
-                         arena_->stream().handle()});
-    if (poison_) poison_after(static_cast<int>(i));
-  }
+  for (std::size_t i = 0; i < plan_->first_repeated; ++i) launch(i);
+  seen_version_ = arena_->state_version_;
+}
+
+void Session::run() {
+  if (!plan_->twin_of) refresh();
+  arena_->device().enter();
+  for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
+  if (updates_states_) ++arena_->state_version_;
+}
+
+void Session::launch(std::size_t step) {
+  const Launch& l = launches_[step];
+  const kernels::KernelArgs args = {l.in,
+                                    l.out,
+                                    l.workspace,
+                                    l.step->attrs.data(),
+                                    l.step->prepared.get(),
+                                    plan_->threads,
+                                    arena_->stream().handle(),
+                                    l.packed};
+  l.step->packs ? l.step->kernel->pack(args) : l.step->kernel->run(args);
+  if (poison_) poison_after(static_cast<int>(step));
 }
 
 void Session::poison_after(int step) const {

@@ -1,19 +1,13 @@
 #include "trivet/formats/idx.h"
 
-#include <unistd.h>
-
-#include <new>
-#include <stdexcept>
-
 #include "trivet/base/error.h"
-#include "trivet/base/text.h"
 #include "trivet/formats/gzip.h"
 
 namespace trivet {
 namespace {
 
 constexpr std::uint8_t kUnsignedByte = 0x08;
-constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+constexpr std::size_t kChunkBytes = std::size_t{1} << 18;  // inflated at once
 
 struct Kind {
   const char* what;
@@ -101,9 +95,11 @@ Shape read_shape(GzipFile& file, const std::filesystem::path& path, int rank) {
   return shape;
 }
 
-// The announced number of elements, refused if it overflows, if the file cannot hold it or this machine's memory.
+std::size_t header_bytes(const Shape& shape) { return 4 + 4 * shape.size(); }
+
+// The announced number of elements, refused if it overflows or if the file cannot hold it.
 std::size_t checked_elements(const GzipFile& file, const std::filesystem::path& path, const Shape& shape) {
-  const std::uint64_t header = 4 + 4 * shape.size();
+  const std::uint64_t header = header_bytes(shape);
   std::uint64_t elements = 1;
   std::uint64_t total = 0;
   bool overflow = false;
@@ -123,55 +119,58 @@ std::size_t checked_elements(const GzipFile& file, const std::filesystem::path& 
                      file.max_decoded_bytes()),
          "fetch the file again");
   }
-  const std::uint64_t memory =
-      static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  if (elements > memory) {
-    throw Error(ErrorCode::memory,
-                fmt::format("{}: its header announces {} elements ({}), more than the memory of this machine ({})",
-                            path.string(), to_string(shape), format_bytes(elements), format_bytes(memory)),
-                "split the file, or use a larger machine");
-  }
   return static_cast<std::size_t>(elements);
 }
 
-// Grows as the data arrives: memory is reserved but not touched for bytes that a lying header announces.
-std::vector<std::uint8_t> read_elements(GzipFile& file, const std::filesystem::path& path, const Shape& shape,
-                                        std::size_t elements) {
-  const std::size_t header = 4 + 4 * shape.size();
-  std::vector<std::uint8_t> bytes;
-  try {
-    bytes.reserve(elements);
-  } catch (const std::exception&) {
-    throw Error(ErrorCode::memory, fmt::format("{}: no memory for {}", path.string(), format_bytes(elements)));
-  }
-  while (bytes.size() < elements) {
-    const std::size_t start = bytes.size();
-    bytes.resize(std::min(elements, start + kChunkBytes));
-    const std::span<std::uint8_t> rest = std::span(bytes).subspan(start);
-    const std::size_t got = file.read(std::as_writable_bytes(rest));
-    if (got < rest.size()) {
-      fail(path,
-           fmt::format("the file is truncated: found {} bytes{}, expected {} for {} ({} are missing)",
-                       header + start + got, file.compressed() ? " after inflating" : "", header + elements,
-                       to_string(shape), elements - start - got),
-           "fetch the file again");
+[[noreturn]] void fail_truncated(const std::filesystem::path& path, const Shape& shape, std::size_t found,
+                                 std::size_t expected, const char* where) {
+  fail(path,
+       fmt::format("the file is truncated: found {} bytes{}, expected {} for {} ({} are missing)", found, where,
+                   expected, to_string(shape), expected - found),
+       "fetch the file again");
+}
+
+[[noreturn]] void fail_longer(const std::filesystem::path& path, const Shape& shape, std::size_t end,
+                              const char* where) {
+  fail(path, fmt::format("at byte {}{}, more data follows: expected the end after {}", end, where, to_string(shape)),
+       "the header and the data do not belong together");
+}
+
+DataBytes plain_elements(const std::filesystem::path& path, const Shape& shape, std::size_t elements) {
+  const DataBytes file = DataBytes::of_file(path);
+  const std::size_t header = header_bytes(shape), found = file.size();
+  if (found < header + elements) fail_truncated(path, shape, found, header + elements, "");
+  if (found > header + elements) fail_longer(path, shape, header + elements, "");
+  return file.part(header, elements);
+}
+
+// Grows as the data arrives: nothing is taken for bytes that a lying header announces.
+DataBytes inflate_elements(GzipFile& file, const std::filesystem::path& path, const Shape& shape,
+                           std::size_t elements) {
+  constexpr const char* kWhere = " after inflating";
+  auto buffer = std::make_shared<SpillBuffer>();
+  std::vector<std::byte> chunk(std::min(elements, kChunkBytes));
+  for (std::size_t done = 0; done < elements; done += chunk.size()) {
+    chunk.resize(std::min(elements - done, kChunkBytes));
+    const std::size_t got = file.read(chunk);
+    if (got < chunk.size()) {
+      fail_truncated(path, shape, header_bytes(shape) + done + got, header_bytes(shape) + elements, kWhere);
     }
+    buffer->append(chunk);
   }
   std::byte extra{};
-  if (file.read(std::span(&extra, 1)) != 0) {
-    fail(path,
-         fmt::format("at byte {}{}, more data follows: expected the end after {}", header + elements,
-                     file.compressed() ? " after inflating" : "", to_string(shape)),
-         "the header and the data do not belong together");
-  }
-  return bytes;
+  if (file.read(std::span(&extra, 1)) != 0) fail_longer(path, shape, header_bytes(shape) + elements, kWhere);
+  buffer->finish();
+  return DataBytes(std::shared_ptr<const SpillBuffer>(std::move(buffer)));
 }
 
 IdxArray read(const std::filesystem::path& path, const Kind& kind) {
   GzipFile file(path);
   IdxArray array;
   array.shape = read_shape(file, path, read_rank(file, path, kind));
-  array.bytes = read_elements(file, path, array.shape, checked_elements(file, path, array.shape));
+  const std::size_t elements = checked_elements(file, path, array.shape);
+  array.bytes = file.compressed() ? inflate_elements(file, path, array.shape, elements)
+                                  : plain_elements(path, array.shape, elements);
   return array;
 }
 

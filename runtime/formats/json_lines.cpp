@@ -99,7 +99,7 @@ class JsonLinesReader final : public TableReader, private json::json_sax_t {
   bool parse_error(std::size_t position, const std::string&, const json::exception& e) override {
     // The library's text begins with its own name and number in brackets, and its own count of the column.
     const std::string what = e.what();
-    const std::size_t from = what.rfind(": ");
+    const std::size_t from = what.find(": ");
     lines_.fail(lines_.line(), position,
                 fmt::format("this is no JSON: {}", from == std::string::npos ? what : what.substr(from + 2)),
                 "each line is an object of its own, without commas between lines; NaN is written null");

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <cstring>
 
 #include "trivet/base/error.h"
+#include "trivet/base/file.h"
 #include "trivet/base/text.h"
 
 namespace trivet {
@@ -91,6 +93,102 @@ void SpillBuffer::finish() {
   if (p == MAP_FAILED) fail_io(errno, size_);
   data_ = static_cast<std::byte*>(p);
   capacity_ = size_;
+}
+
+struct DataBytes::File {
+  std::string name;
+  std::size_t bytes = 0;
+  int fd = -1;
+  bool owned = true;
+  std::shared_ptr<const void> owner{};  // of a descriptor that is not
+
+  File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File() {
+    if (owned && fd >= 0) ::close(fd);
+  }
+
+  void read(std::size_t offset, std::span<std::byte> out) const {
+    for (std::size_t done = 0; done < out.size();) {
+      const ssize_t n = ::pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) {
+        throw Error(ErrorCode::io, fmt::format("{} could not be read any more: {}", name, std::strerror(errno)),
+                    "see the system's log about the disk or the network that it is on");
+      }
+      if (n == 0) {
+        throw Error(ErrorCode::data,
+                    fmt::format("{} was cut short while it was in use: it ends before byte {}, expected {} bytes", name,
+                                offset + out.size(), bytes),
+                    "put it back as it was; write new data to another file and rename it");
+      }
+      done += static_cast<std::size_t>(n);
+    }
+  }
+};
+
+DataBytes::DataBytes(std::span<const std::uint8_t> bytes) {
+  const auto copy = std::make_shared<const std::vector<std::uint8_t>>(bytes.begin(), bytes.end());
+  data_ = std::as_bytes(std::span(*copy)).data();
+  size_ = copy->size();
+  owner_ = copy;
+}
+
+DataBytes::DataBytes(std::shared_ptr<const SpillBuffer> buffer) {
+  size_ = buffer->bytes().size();
+  if (buffer->in_file()) {
+    const auto file = std::make_shared<File>();
+    file->name = "a temporary file of data";
+    file->bytes = size_;
+    file->fd = buffer->fd_;
+    file->owned = false;
+    file->owner = std::move(buffer);
+    file_ = file;
+    return;
+  }
+  data_ = buffer->bytes().data();
+  owner_ = std::move(buffer);
+}
+
+DataBytes DataBytes::of_file(const std::filesystem::path& path, std::size_t largest_mapping) {
+  DataBytes result;
+  const auto file = std::make_shared<File>();
+  file->name = path.string();
+  file->fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // does not wait for the writer of a pipe
+  struct stat info {};
+  if (file->fd < 0 || ::fstat(file->fd, &info) != 0) {
+    throw Error(ErrorCode::io, fmt::format("cannot read {}: {}", file->name, std::strerror(errno)));
+  }
+  if (!S_ISREG(info.st_mode)) {
+    throw Error(ErrorCode::io, fmt::format("cannot read {}: it is not a regular file", file->name));
+  }
+  file->bytes = result.size_ = static_cast<std::size_t>(info.st_size);
+  if (result.size_ <= largest_mapping) {
+    const auto mapped = std::make_shared<const MappedFile>(path);
+    result.data_ = mapped->bytes().data();
+    result.size_ = mapped->bytes().size();
+    result.owner_ = mapped;
+    ::close(std::exchange(file->fd, -1));
+  }
+  result.file_ = file;
+  return result;
+}
+
+std::span<const std::byte> DataBytes::read(std::size_t offset, std::size_t size,
+                                           std::vector<std::byte>& scratch) const {
+  if (in_place()) return {data_ + offset, size};
+  scratch.resize(size);
+  if (size > 0) file_->read(offset_ + offset, scratch);
+  return scratch;
+}
+
+DataBytes DataBytes::part(std::size_t offset, std::size_t size) const {
+  DataBytes result = *this;
+  if (in_place()) result.data_ += offset;
+  result.offset_ += offset;
+  result.size_ = size;
+  return result;
 }
 
 }  // namespace trivet

@@ -231,7 +231,9 @@ void convert(const std::byte* from, std::span<T> out) {
 
 template <class From, class T>
 void convert(const NpyArray& array, std::int64_t first, std::span<T> out) {
-  const std::byte* from = array.data.data() + static_cast<std::size_t>(first) * sizeof(From);
+  thread_local std::vector<std::byte> scratch;
+  const std::byte* from =
+      array.data.read(static_cast<std::size_t>(first) * sizeof(From), out.size() * sizeof(From), scratch).data();
   if (array.swapped) {
     convert<From, T, true>(from, out);
   } else {
@@ -275,8 +277,10 @@ template void read_npy_elements(const NpyArray&, std::int64_t, std::span<float>)
 template void read_npy_elements(const NpyArray&, std::int64_t, std::span<double>);
 template void read_npy_elements(const NpyArray&, std::int64_t, std::span<std::int64_t>);
 
-NpyArray parse_npy(std::span<const std::byte> file, const std::string& name, std::shared_ptr<const void> owner) {
-  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+NpyArray parse_npy(const DataBytes& file, const std::string& name) {
+  std::vector<std::byte> scratch;
+  const auto start = file.read(0, std::min(file.size(), kPrefix + 2 + kLargestHeader), scratch);
+  const std::string_view text(reinterpret_cast<const char*>(start.data()), start.size());
   HeaderParser none({}, name);
   if (!text.starts_with(kMagic)) none.fail("the file does not begin with NumPy's magic number");
   if (text.size() < kPrefix) none.fail(fmt::format("the file ends at byte {}, inside its header", text.size()));
@@ -289,8 +293,7 @@ NpyArray parse_npy(std::span<const std::byte> file, const std::string& name, std
   NpyArray array;
   HeaderParser parser(text.substr(prefix, length), name);
   parser.parse(array);
-  array.data = file.subspan(prefix + length);
-  array.owner = std::move(owner);
+  array.data = file.part(prefix + length, file.size() - prefix - length);
   const std::optional<std::uint64_t> expected = announced_bytes(array);
   if (expected != array.data.size()) {
     parser.fail(fmt::format("found {} bytes of elements, expected {} for {}{}", array.data.size(),
@@ -301,11 +304,7 @@ NpyArray parse_npy(std::span<const std::byte> file, const std::string& name, std
   return array;
 }
 
-NpyArray map_npy(const std::filesystem::path& path) {
-  auto file = std::make_shared<const MappedFile>(path);
-  const std::span<const std::byte> bytes = file->bytes();
-  return parse_npy(bytes, path.string(), std::move(file));
-}
+NpyArray map_npy(const std::filesystem::path& path) { return parse_npy(DataBytes::of_file(path), path.string()); }
 
 Tensor read_npy(const std::filesystem::path& path) {
   const NpyArray array = map_npy(path);
@@ -315,7 +314,8 @@ Tensor read_npy(const std::filesystem::path& path) {
                 "convert it: array.astype('int32')");
   }
   Tensor tensor({*dtype, array.shape});
-  if (!array.data.empty()) std::memcpy(tensor.data.data(), array.data.data(), array.data.size());
+  std::vector<std::byte> scratch;
+  std::ranges::copy(array.data.read(0, array.data.size(), scratch), tensor.data.begin());
   if (array.swapped) {
     const std::size_t size = info(array.dtype).size;
     for (auto at = tensor.data.begin(); at != tensor.data.end(); at += static_cast<std::ptrdiff_t>(size)) {

@@ -19,6 +19,7 @@ constexpr std::uint64_t kLocalSize = 30;
 constexpr std::uint64_t kMostMembers = 4096;
 constexpr std::uint64_t kMaxExpansion = 1032;  // of deflate: zlib's technical details, "Maximum Compression Factor"
 constexpr std::uint64_t kIn64 = 0xffffffff;    // the value is in the extra field of ZIP64
+constexpr std::size_t kChunkBytes = std::size_t{1} << 16;  // inflated at once
 constexpr unsigned kStored = 0, kDeflated = 8;
 constexpr std::string_view kSuffix = ".npy";
 
@@ -34,33 +35,38 @@ bool signature(std::span<const std::byte> bytes, std::uint64_t at, unsigned what
   return number(bytes, at, 2) == 0x4b50 && number(bytes, at + 2, 2) == what;
 }
 
-std::uint32_t checksum(std::span<const std::byte> bytes) {
-  return static_cast<std::uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+std::uint32_t checksum(const DataBytes& bytes) {
+  uLong sum = 0;
+  bytes.for_each_piece([&](std::span<const std::byte> piece) {
+    sum = crc32_z(sum, reinterpret_cast<const Bytef*>(piece.data()), piece.size());
+  });
+  return static_cast<std::uint32_t>(sum);
 }
 
 // Inflates exactly `size` bytes of raw deflate data. Returns what is wrong, or "".
-std::string inflate_all(std::span<const std::byte> from, std::uint64_t size, SpillBuffer& out) {
+std::string inflate_all(const DataBytes& from, std::uint64_t size, SpillBuffer& out) {
   z_stream z{};
   if (inflateInit2(&z, -MAX_WBITS) != Z_OK) return "no memory to inflate";
   const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&z, inflateEnd);
-  std::vector<std::byte> chunk(std::size_t{1} << 16);
+  std::vector<std::byte> chunk(kChunkBytes), scratch;
+  std::size_t taken = 0;
   std::uint64_t done = 0;
   int status = Z_OK;
   while (status == Z_OK) {
-    const std::size_t in = std::min(from.size(), std::size_t{1} << 30);
-    z.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(from.data()));
-    z.avail_in = static_cast<uInt>(in);
+    const auto in = from.read(taken, std::min(from.size() - taken, kChunkBytes), scratch);
+    z.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(in.data()));
+    z.avail_in = static_cast<uInt>(in.size());
     z.next_out = reinterpret_cast<Bytef*>(chunk.data());
     z.avail_out = static_cast<uInt>(chunk.size());
     status = inflate(&z, Z_NO_FLUSH);
-    from = from.subspan(in - z.avail_in);
+    taken += in.size() - z.avail_in;
     const std::size_t got = chunk.size() - z.avail_out;
     done += got;
     if (done > size) return "it inflates to more than its directory announces";
     out.append(std::span(chunk).first(got));
   }
   if (status != Z_STREAM_END) return z.msg ? z.msg : "its deflate data is truncated";
-  if (done != size || !from.empty()) return fmt::format("it inflates to {} bytes, expected {}", done, size);
+  if (done != size || taken != from.size()) return fmt::format("it inflates to {} bytes, expected {}", done, size);
   return {};
 }
 
@@ -158,7 +164,7 @@ std::vector<std::string> NpzFile::names() const {
 
 bool NpzFile::has(const std::string& name) const { return find(name) != nullptr; }
 
-std::span<const std::byte> NpzFile::stored_bytes(const Member& member) const {
+DataBytes NpzFile::stored_bytes(const Member& member) const {
   const std::span<const std::byte> bytes = file_->bytes();
   if (member.header > directory_ || directory_ - member.header < kLocalSize ||
       !signature(bytes, member.header, 0x0403)) {
@@ -169,7 +175,7 @@ std::span<const std::byte> NpzFile::stored_bytes(const Member& member) const {
   if (start > directory_ || member.compressed > directory_ - start) {
     fail(fmt::format("the array \"{}\" of {} bytes does not fit the file", member.name, member.compressed));
   }
-  return bytes.subspan(start, member.compressed);
+  return DataBytes::of_file(path_).part(start, member.compressed);
 }
 
 NpyArray NpzFile::array(const std::string& name) const {
@@ -180,15 +186,15 @@ NpyArray NpzFile::array(const std::string& name) const {
          "numpy.savez(file, x=..., y=...) names arrays");
   }
   if (member->flags & 1U) fail(fmt::format("the array \"{}\" is encrypted", name));
-  const std::span<const std::byte> stored = stored_bytes(*member);
+  const DataBytes stored = stored_bytes(*member);
   const std::string label = fmt::format("{}({})", path_.string(), name);
-  const auto check = [&](std::span<const std::byte> content) {
+  const auto check = [&](const DataBytes& content) {
     if (checksum(content) != member->crc) fail(fmt::format("the checksum of \"{}\" is wrong: it is damaged", name));
   };
   if (member->method == kStored) {
     if (member->size != member->compressed) fail(fmt::format("the sizes of \"{}\" contradict each other", name));
     check(stored);
-    return parse_npy(stored, label, file_);
+    return parse_npy(stored, label);
   }
   if (member->method != kDeflated) {
     fail(fmt::format("the array \"{}\" is compressed by method {}", name, member->method),
@@ -198,14 +204,13 @@ NpyArray NpzFile::array(const std::string& name) const {
     fail(fmt::format("the array \"{}\" announces {} bytes from {} compressed ones", name, member->size,
                      member->compressed));
   }
-  auto content = std::make_shared<SpillBuffer>();
-  const std::string problem = inflate_all(stored, member->size, *content);
+  auto buffer = std::make_shared<SpillBuffer>();
+  const std::string problem = inflate_all(stored, member->size, *buffer);
   if (!problem.empty()) fail(fmt::format("the array \"{}\" cannot be inflated: {}", name, problem));
-  content->finish();
-  check(content->bytes());
-  NpyArray array = parse_npy(content->bytes(), label, content);
-  array.resident_bytes = content->resident_bytes();
-  return array;
+  buffer->finish();
+  const DataBytes content{std::shared_ptr<const SpillBuffer>(std::move(buffer))};
+  check(content);
+  return parse_npy(content, label);
 }
 
 }  // namespace trivet

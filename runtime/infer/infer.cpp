@@ -5,6 +5,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "runtime/infer/calibration.h"
 #include "runtime/infer/number_writer.h"
 #include "trivet/base/clock.h"
 #include "trivet/base/error.h"
@@ -109,7 +110,8 @@ ChosenCheckpoint choose_checkpoint(const InferConfig& config) {
     throw Error(ErrorCode::checkpoint, fmt::format("{}: there is no such run or checkpoint", config.run.string()),
                 "`trivet runs` lists the runs of this workspace");
   }
-  if (fs::exists(run / "state.json")) {  // a checkpoint itself
+  if (fs::exists(run / "state.json")) {  // a checkpoint itself, or an exported model
+    if (!fs::exists(run / kOptimizerFile)) return {run, load_model_state(run)};
     const CheckpointFolder folder(run.parent_path());
     const std::int64_t step = step_of(run);
     if (folder.path(step).filename() != run.filename()) {  // a copy under another name, or one that was set aside
@@ -137,17 +139,25 @@ ChosenCheckpoint choose_checkpoint(const InferConfig& config) {
 }
 
 std::vector<PlanPtr> InferPlan::all() const {
-  std::vector<PlanPtr> result;
-  for (const auto& [samples, plan] : predict) result.push_back(plan);
+  std::vector<PlanPtr> result = predict.all();
+  if (ranges) result.push_back(ranges);
   return result;
 }
 
-InferData InferData::load(const InferConfig& config, const TrainState& model) {
-  return of(config, model, open_data(config.data, {}));
+InferData InferData::load(const InferConfig& config, const TrainState& model, const TrainJob* trained) {
+  InferData data = of(config, model, open_data(config.data, {}));
+  if (!data.calibration) return data;
+  try {
+    if (trained) data.calibration = CalibrationData::of_training(*trained, model);
+  } catch (const Error& e) {
+    data.calibration_problem = e.message();
+  }
+  if (!trained) data.calibration_problem = "the job that trained the model is not there";
+  return data;
 }
 
 InferData InferData::of(const InferConfig& config, const TrainState& model, std::unique_ptr<DataSource> source) {
-  InferData data{std::move(source), nullptr};
+  InferData data{std::move(source), nullptr, {}, {}};
   if (data.source->count() == 0) {
     throw Error(ErrorCode::data, fmt::format("{} has no samples", config.data.main().string()));
   }
@@ -157,6 +167,7 @@ InferData InferData::of(const InferConfig& config, const TrainState& model, std:
     throw Error(ErrorCode::data, fmt::format("{} does not have the form of the data that the model was trained on",
                                              config.data.main().string()));
   }
+  if (config.precision == "int8") data.calibration = CalibrationData::of_samples(*data.samples, model);
   return data;
 }
 
@@ -164,13 +175,18 @@ InferPlan plan_inference(const InferConfig& config, const TrainState& model, con
                          const Device& device) {
   const std::int64_t count = data.samples->count();
   InferPlan plan;
-  for (const std::int64_t samples : pieces(count, config.batch)) {
-    if (!plan.predict.contains(samples)) {
-      plan.predict[samples] = compile_graph(predict_graph(model.task, samples), plan.states, device);
-    }
+  const std::vector<std::int64_t> batches = pieces(count, config.batch);
+  const std::set<std::int64_t> sizes(batches.begin(), batches.end());
+  if (data.calibration) {
+    const auto graph = [&](std::int64_t samples) { return optimized(int8_graph(model.task, samples)); };
+    plan.predict = compile_tiles(graph, sizes, plan.states, device);
+    plan.ranges = compile_graph(range_graph(model.task), plan.states, device);
+  } else {
+    plan.predict = predict_plans(model.task, sizes, plan.states, device);
   }
-  const std::size_t resident =
-      data.source->resident_bytes() + 2 * static_cast<std::size_t>(count) * sizeof(std::int64_t);
+  const std::size_t resident = data.source->resident_bytes() +
+                               2 * static_cast<std::size_t>(count) * sizeof(std::int64_t) +
+                               (data.calibration ? data.calibration->bytes() : 0);
   plan.memory = report_memory(plan.states, plan.all(), resident,
                               Loader::buffer_bytes(*data.samples, config.batch, LoaderConfig{}.prefetch),
                               Evaluation::planned_bytes(model.task, config.batch, 0));
@@ -184,16 +200,24 @@ InferPlan plan_inference(const InferConfig& config, const TrainState& model, con
 }
 
 InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device,
-                          const std::atomic<bool>& stop, RunLog& log) {
+                          const std::atomic<bool>& stop, RunLog& log, const TrainJob* trained) {
   const ChosenCheckpoint chosen = choose_checkpoint(config);
   const ModelTask& task = chosen.state.task;
   log.line(fmt::format("model: {}", chosen.path.string()));
-  const InferData data = InferData::load(config, chosen.state);
+  const InferData data = InferData::load(config, chosen.state, trained);
   const InferPlan plan = plan_inference(config, chosen.state, data, *device);
   const auto arena = std::make_shared<Arena>(device, plan.states, plan.all());
-  CheckpointFolder(chosen.path.parent_path()).load_tensors(chosen.state.step, *arena, false);
-  std::map<std::int64_t, std::unique_ptr<Session>> sessions;
-  for (const auto& [samples, compiled] : plan.predict) sessions[samples] = std::make_unique<Session>(arena, compiled);
+  load_model(chosen.path, *arena);
+  nlohmann::json int8;
+  if (data.calibration) {
+    int8 = calibrate(*data.calibration, plan.ranges, arena);
+    log.line(fmt::format("int8: ranges are those of {} samples of {}", data.calibration->order.size(),
+                         data.calibration->name));
+    if (!data.calibration_problem.empty()) {
+      log.warn(fmt::format("ranges are not those of the training data: {}", data.calibration_problem));
+    }
+  }
+  TiledSession session(arena, plan.predict);
 
   const std::int64_t count = data.samples->count();
   const bool targets = data.samples->target_field().has_value();
@@ -209,17 +233,18 @@ InferResult run_inference(const InferConfig& config, std::shared_ptr<const Devic
   InferResult result;
   result.goal = task.goal();
   std::vector<float> prediction;
+  std::vector<TiledSession::Input> inputs(task.input.fields.size());
   const double began = steady_seconds();
   loader.start(std::move(order), 0);
   Batch batch;
   while (loader.next(batch)) {
-    Session& session = *sessions.at(batch.count);
-    for (std::size_t i = 0; i < task.input.fields.size(); ++i) {
-      session.set_input(task.input.fields[i].name, batch.inputs[i].data(), batch.inputs[i].size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      inputs[i] = {task.input.fields[i].name, batch.inputs[i].data(), batch.inputs[i].size()};
     }
-    session.run();
     prediction.resize(static_cast<std::size_t>(batch.count * prediction_elements(task)));
-    session.read_output("prediction", prediction.data(), prediction.size() * sizeof(float));
+    const TiledSession::Output output_of_batch[] = {
+        {"prediction", prediction.data(), prediction.size() * sizeof(float)}};
+    session.run(batch.count, inputs, output_of_batch);
     output.add(batch, prediction);
     if (evaluation) evaluation->add(batch, prediction);
     result.samples += batch.count;
@@ -238,6 +263,7 @@ InferResult run_inference(const InferConfig& config, std::shared_ptr<const Devic
                            {"checkpoint", chosen.path.string()},
                            {"output", config.output.string()},
                            {"data_digest", data.source->digest()}};
+  if (!int8.is_null()) record["int8"] = int8;
   if (evaluation) {
     result.metrics.emplace();
     evaluation->complete(*result.metrics);

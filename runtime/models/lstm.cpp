@@ -15,10 +15,11 @@ ValueId build_lstm(Graph& graph, nn::Builder& builder, const ModelConfig& config
     throw Error(ErrorCode::graph, fmt::format("the model lstm got {}", to_string(type)),
                 "it takes steps (B,T,F), or images, whose rows are the steps");
   }
-  for (std::int64_t layer = 0; layer < std::max<std::int64_t>(config.depth, 1); ++layer)
-    x = builder.lstm(x, config.units);
-  x = builder.dropout(builder.last_step(x), config.dropout);
-  return builder.dense(x, {.units = outputs});
+  nn::Steps steps{x, kNoValue};
+  for (std::int64_t layer = 0; layer < std::max<std::int64_t>(config.depth, 1); ++layer) {
+    steps = builder.lstm(steps.all, config.units);
+  }
+  return builder.dense(builder.dropout(steps.last, config.dropout), {.units = outputs});
 }
 
 }  // namespace trivet

@@ -2,6 +2,7 @@
 
 #include "runtime/models/families.h"
 #include "trivet/base/error.h"
+#include "trivet/ops/registry.h"
 
 namespace trivet {
 namespace {
@@ -45,26 +46,30 @@ Stages imagenet_stages(const ModelConfig& config) {
   return {found->second.first, {width, 2 * width, 4 * width, 8 * width}, found->second.second};
 }
 
-// Convolution and batch norm, which brings the bias.
+// Convolution and batch norm, which brings the bias. `next`: what the weights are drawn for.
 ValueId conv_norm(nn::Builder& builder, ValueId x, std::int64_t filters, std::int64_t kernel, std::int64_t stride,
-                  const nn::BatchNormOptions& options) {
-  const Activation next = options.relu ? Activation::relu : Activation::none;
-  x = builder.conv(x, {filters, kernel, stride, Padding::half, false, next});
-  return builder.batch_norm(x, options);
+                  Activation next) {
+  return builder.batch_norm(builder.conv(x, {filters, kernel, stride, Padding::half, false, next}));
 }
 
-ValueId block(const Graph& graph, nn::Builder& builder, ValueId x, std::int64_t width, std::int64_t stride,
-              bool bottleneck) {
+ValueId conv_norm_relu(nn::Builder& builder, ValueId x, std::int64_t filters, std::int64_t kernel,
+                       std::int64_t stride) {
+  return builder.activation(conv_norm(builder, x, filters, kernel, stride, Activation::relu), Activation::relu);
+}
+
+ValueId block(Graph& graph, nn::Builder& builder, ValueId x, std::int64_t width, std::int64_t stride, bool bottleneck) {
   const std::int64_t filters = bottleneck ? kExpansion * width : width;
   const bool same = stride == 1 && graph.type(x).dim(-1) == filters;
-  const ValueId shortcut = same ? x : conv_norm(builder, x, filters, 1, stride, {});
+  const ValueId shortcut = same ? x : conv_norm(builder, x, filters, 1, stride, Activation::none);
   if (bottleneck) {
-    x = conv_norm(builder, x, width, 1, 1, {.relu = true});
-    x = conv_norm(builder, x, width, 3, stride, {.relu = true});
-    return conv_norm(builder, x, filters, 1, 1, {.residual = shortcut, .relu = true});
+    x = conv_norm_relu(builder, x, width, 1, 1);
+    x = conv_norm_relu(builder, x, width, 3, stride);
+    x = conv_norm(builder, x, filters, 1, 1, Activation::relu);
+  } else {
+    x = conv_norm_relu(builder, x, filters, 3, stride);
+    x = conv_norm(builder, x, filters, 3, 1, Activation::relu);
   }
-  x = conv_norm(builder, x, filters, 3, stride, {.relu = true});
-  return conv_norm(builder, x, filters, 3, 1, {.residual = shortcut, .relu = true});
+  return builder.activation(apply(graph, "add", {x, shortcut}), Activation::relu);
 }
 
 }  // namespace
@@ -73,9 +78,9 @@ ValueId build_resnet(Graph& graph, nn::Builder& builder, const ModelConfig& conf
   const bool cifar = config.form == "cifar";
   const Stages stages = cifar ? cifar_stages(config) : imagenet_stages(config);
   if (cifar) {
-    x = conv_norm(builder, x, stages.widths[0], 3, 1, {.relu = true});
+    x = conv_norm_relu(builder, x, stages.widths[0], 3, 1);
   } else {
-    x = conv_norm(builder, x, stages.widths[0], 7, 2, {.relu = true});
+    x = conv_norm_relu(builder, x, stages.widths[0], 7, 2);
     x = builder.max_pool(x, {3, 2, 1});
   }
   for (std::size_t stage = 0; stage < stages.blocks.size(); ++stage) {

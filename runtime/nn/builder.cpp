@@ -126,7 +126,7 @@ ValueId Builder::max_pool(ValueId x, const PoolOptions& options) { return pool(x
 
 ValueId Builder::average_pool(ValueId x, const PoolOptions& options) { return pool(x, options, "average_pool"); }
 
-ValueId Builder::batch_norm(ValueId x, const BatchNormOptions& options) {
+ValueId Builder::batch_norm(ValueId x) {
   const std::string name = next_name("batch_norm");
   const TensorType type = graph_.type(x);
   require(type.rank() >= 2, name, fmt::format("needs samples (N,...,C), got {}", to_string(type)));
@@ -136,14 +136,12 @@ ValueId Builder::batch_norm(ValueId x, const BatchNormOptions& options) {
   const ValueId beta = graph_.parameter(name + ".bias", channels, {});
   const ValueId mean = graph_.state(name + ".running_mean", channels, MemoryClass::parameters);
   const ValueId var = graph_.state(name + ".running_var", channels, MemoryClass::parameters, ones);
-  std::vector<ValueId> inputs = {x, gamma, beta, mean, var};
-  if (options.residual != kNoValue) inputs.push_back(options.residual);
-  const Attrs attrs = {{"activation", std::string(options.relu ? "relu" : "none")}};
-  if (!training_) return apply(graph_, "batch_norm", inputs, attrs, name);
+  const std::vector<ValueId> inputs = {x, gamma, beta, mean, var};
+  if (!training_) return apply(graph_, "batch_norm", inputs, {}, name);
   require(type.elements() > type.dim(-1), name,
           fmt::format("needs more than one value for each channel to train, got {}", to_string(type)),
           "use a larger batch");
-  const std::vector<ValueId> out = apply_all(graph_, "batch_norm_train", inputs, attrs, name);
+  const std::vector<ValueId> out = apply_all(graph_, "batch_norm_train", inputs, {}, name);
   graph_.set_update(mean, out[3]);
   graph_.set_update(var, out[4]);
   return out[0];
@@ -212,7 +210,7 @@ ValueId Builder::embedding(ValueId indices, std::int64_t rows, std::int64_t colu
   return apply(graph_, "embedding", {table, indices}, {}, name);
 }
 
-ValueId Builder::lstm(ValueId x, std::int64_t units) {
+Steps Builder::lstm(ValueId x, std::int64_t units) {
   const std::string name = next_name("lstm");
   const TensorType type = graph_.type(x);
   require(type.rank() == 3, name, fmt::format("needs steps (N,T,F), got {}", to_string(type)));
@@ -226,9 +224,12 @@ ValueId Builder::lstm(ValueId x, std::int64_t units) {
   const ValueId w = weight(".weight", features);
   const ValueId r = weight(".recurrent", units);
   const ValueId bias = graph_.parameter(name + ".bias", {DType::f32, {4 * units}}, {});
-  const ValueId y =
-      apply_all(graph_, "lstm", {x, w, r, lstm_bias(bias, units, name)}, {{"training", training_}}, name)[0];
-  return apply(graph_, "reshape", {y}, {{"shape", std::vector{type.dim(0), type.dim(1), units}}}, name + ".steps");
+  const std::vector<ValueId> out =
+      apply_all(graph_, "lstm", {x, w, r, lstm_bias(bias, units, name)}, {{"training", training_}}, name);
+  const auto rows = [&](ValueId v, std::vector<std::int64_t> shape, const char* what) {
+    return apply(graph_, "reshape", {v}, {{"shape", std::move(shape)}}, name + what);
+  };
+  return {rows(out[0], {type.dim(0), type.dim(1), units}, ".steps"), rows(out[1], {type.dim(0), units}, ".last")};
 }
 
 // The op's bias (1, 8 units): one for each product, input, output, forget, cell. The second half adds nothing; the
@@ -240,18 +241,6 @@ ValueId Builder::lstm_bias(ValueId bias, std::int64_t units, const std::string& 
   const ValueId padded =
       apply(graph_, "pad", {bias}, {{"pads", std::vector<std::int64_t>{0, 4 * units}}}, name + ".bias_both");
   return apply(graph_, "add", {ones, padded}, {}, name + ".bias_start");
-}
-
-ValueId Builder::last_step(ValueId x) {
-  const std::string name = next_name("last_step");
-  const TensorType type = graph_.type(x);
-  require(type.rank() == 3, name, fmt::format("needs steps (N,T,F), got {}", to_string(type)));
-  const ValueId last = apply(graph_, "slice", {x},
-                             {{"starts", std::vector<std::int64_t>{-1}},
-                              {"ends", std::vector{type.dim(1)}},
-                              {"axes", std::vector<std::int64_t>{1}}},
-                             name);
-  return apply(graph_, "reshape", {last}, {{"shape", std::vector{type.dim(0), type.dim(2)}}}, name + ".rows");
 }
 
 }  // namespace trivet::nn

@@ -45,15 +45,9 @@ ValueId orthogonalize(Graph& graph, ValueId matrix, int iterations) {
   return x;
 }
 
-MuonStep muon_step(Graph& graph, ValueId param, ValueId gradient, ValueId buffer, ValueId lr, ValueId scale,
-                   const MuonOptions& options) {
-  const TensorType type = graph.type(param);
-  if (type.rank() < 2 || type.elements() == 0) {
-    throw Error(ErrorCode::graph,
-                fmt::format("muon: parameter '{}' is {}, expected rank 2 or more and some elements",
-                            graph.value(param).name, to_string(type)),
-                "use adamw_step for vectors");
-  }
+MuonDirection muon_direction(Graph& graph, ValueId gradient, ValueId buffer, ValueId scale,
+                             const MuonOptions& options) {
+  const TensorType type = graph.type(buffer);
   if (scale != kNoValue) gradient = apply(graph, "mul", {gradient, scale});
   const Attrs momentum = {{"decay", options.momentum}};
   const ValueId next = apply(graph, "average_step", {buffer, gradient}, momentum);
@@ -64,11 +58,24 @@ MuonStep muon_step(Graph& graph, ValueId param, ValueId gradient, ValueId buffer
   update = orthogonalize(graph, update);
   if (type.rank() > 2) update = apply(graph, "reshape", {update}, {{"shape", type.shape}});
   const double ratio = static_cast<double>(rows) / static_cast<double>(columns);
-  update = scaled(graph, update, std::sqrt(std::max(1.0, ratio)));
+  return {scaled(graph, update, std::sqrt(std::max(1.0, ratio))), next};
+}
+
+MuonStep muon_step(Graph& graph, ValueId param, ValueId gradient, ValueId buffer, ValueId lr, ValueId scale,
+                   const MuonOptions& options) {
+  const TensorType type = graph.type(param);
+  if (type.rank() < 2 || type.elements() == 0) {
+    throw Error(ErrorCode::graph,
+                fmt::format("muon: parameter '{}' is {}, expected rank 2 or more and some elements",
+                            graph.value(param).name, to_string(type)),
+                "use adamw_step for vectors");
+  }
+  const MuonDirection to = muon_direction(graph, gradient, buffer, scale, options);
+  ValueId update = to.direction;
   if (options.weight_decay != 0) {
     update = apply(graph, "add", {update, scaled(graph, param, options.weight_decay)});
   }
-  return {apply(graph, "sub", {param, apply(graph, "mul", {update, lr})}), next};
+  return {apply(graph, "sub", {param, apply(graph, "mul", {update, lr})}), to.buffer};
 }
 
 }  // namespace trivet

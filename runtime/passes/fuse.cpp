@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "runtime/passes/readers.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/passes.h"
 
@@ -8,44 +9,22 @@ namespace {
 
 std::size_t at(std::int32_t id) { return static_cast<std::size_t>(id); }
 
-Attrs with(Attrs attrs, const std::string& name, const AttrValue& value) {
-  for (auto& [key, old] : attrs) {
-    if (key == name) old = value;
-  }
-  return attrs;
-}
-
-const AttrValue& attribute(const Node& node, const std::string& name) {
-  return std::find_if(node.attrs.begin(), node.attrs.end(), [&](const auto& a) { return a.first == name; })->second;
-}
-
 class Fuser {
  public:
   explicit Fuser(const Graph& graph)
       : graph_(graph),
         result_(graph.name()),
         copier_(graph, result_),
-        readers_(graph.values().size(), 0),
-        only_reader_(graph.values().size(), -1),
-        done_(graph.nodes().size(), false) {
-    for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
-      for (const ValueId v : graph.nodes()[i].inputs) {
-        if (v == kNoValue) continue;
-        ++readers_[at(v)];
-        only_reader_[at(v)] = static_cast<NodeId>(i);
-      }
-    }
-    for (const NamedValue& o : graph.outputs()) readers_[at(o.value)] += 2;  // seen from outside: stays as it is
-    for (const Update& u : graph.updates()) readers_[at(u.value)] += 2;
-  }
+        readers_(graph),
+        done_(graph.nodes().size(), false) {}
 
   Graph run() {
     for (std::size_t i = 0; i < graph_.nodes().size(); ++i) {
       if (done_[i]) continue;
       const Node& node = graph_.nodes()[i];
       if (node.op->name == "cross_entropy" && fuse_loss(node, static_cast<NodeId>(i))) continue;
-      if (node.op->name == "linear" || node.op->name == "conv2d") {
-        fuse_activation(node);
+      if (has_epilogue(node.op->name)) {
+        fuse_epilogue(node);
       } else {
         copier_.copy(node);
       }
@@ -55,11 +34,8 @@ class Fuser {
   }
 
  private:
-  // The node that alone reads `v`, if its op is `op`.
-  const Node* sole_reader(ValueId v, std::string_view op) const {
-    if (readers_[at(v)] != 1) return nullptr;
-    const Node& reader = graph_.node(only_reader_[at(v)]);
-    return reader.op->name == op ? &reader : nullptr;
+  static bool has_epilogue(std::string_view op) {
+    return op == "linear" || op == "conv2d" || op == "conv" || op == "conv_transpose";
   }
 
   void mark_done(const Node& node) { done_[at(graph_.value(node.outputs[0]).producer)] = true; }
@@ -72,14 +48,13 @@ class Fuser {
            value.type.dtype == graph_.type(node.outputs[0]).dtype;
   }
 
-  void fuse_activation(const Node& node) {
+  void fuse_epilogue(const Node& node) {
     std::vector<ValueId> inputs = node.inputs;
     Attrs attrs = node.attrs;
     const Node* last = &node;
     const bool has_bias = inputs.size() > 2 && inputs[2] != kNoValue;
-    if (const Node* add = has_bias || std::get<std::string>(attribute(node, "activation")) != "none"
-                              ? nullptr
-                              : sole_reader(node.outputs[0], "add")) {
+    const bool is_active = find_attribute(node, "activation") && !takes_activation(node);
+    if (const Node* add = has_bias || is_active ? nullptr : readers_.sole(node.outputs[0], "add")) {
       const ValueId other = add->inputs[0] == node.outputs[0] ? add->inputs[1] : add->inputs[0];
       if (is_bias(node, other)) {
         inputs.resize(3, kNoValue);
@@ -87,9 +62,8 @@ class Fuser {
         last = add;
       }
     }
-    if (const Node* relu = sole_reader(last->outputs[0], "relu");
-        relu && std::get<std::string>(attribute(node, "activation")) == "none") {
-      attrs = with(std::move(attrs), "activation", std::string("relu"));
+    if (const Node* relu = takes_activation(node) ? readers_.sole(last->outputs[0], "relu") : nullptr) {
+      attrs = with_attribute(std::move(attrs), "activation", std::string("relu"));
       if (last != &node) mark_done(*last);
       last = relu;
     }
@@ -98,27 +72,35 @@ class Fuser {
     copier_.map(last->outputs[0], result_.add(*node.op, inputs, attrs, node.name).front());
   }
 
-  // cross_entropy whose backward has the same logits, labels and attributes: both are made at the place of the first,
-  // for which the gradient that comes in must not depend on the loss. What it does depend on is brought forward.
+  // The gradient of `loss` from the same logits, labels and attributes; its class weights come after the gradient of
+  // the loss, and make it a softmax_cross_entropy whose own loss nobody reads.
+  static bool is_gradient_of(const Node& backward, const Node& loss) {
+    const bool weighted = loss.inputs.size() > 2 && loss.inputs[2] != kNoValue;
+    if (backward.op->name != (weighted ? "softmax_cross_entropy" : "cross_entropy_backward")) return false;
+    return backward.inputs[0] == loss.inputs[0] && backward.inputs[1] == loss.inputs[1] &&
+           backward.attrs == loss.attrs &&
+           (!weighted || (backward.inputs.size() > 3 && backward.inputs[3] == loss.inputs[2]));
+  }
+
+  // Both are made at the place of the first, for which the gradient that comes in must not depend on the loss. What it
+  // does depend on is brought forward.
   bool fuse_loss(const Node& loss, NodeId id) {
     for (std::size_t j = at(id) + 1; j < graph_.nodes().size(); ++j) {
       const Node& backward = graph_.nodes()[j];
-      if (backward.op->name != "cross_entropy_backward" || backward.inputs[0] != loss.inputs[0] ||
-          backward.inputs[1] != loss.inputs[1] || backward.attrs != loss.attrs) {
-        continue;
-      }
+      if (!is_gradient_of(backward, loss)) continue;
       const std::set<NodeId> before = pending_ancestors(backward.inputs[2], id);
       if (before.contains(id)) return false;
       for (const NodeId ancestor : before) {
         copier_.copy(graph_.node(ancestor));
         done_[at(ancestor)] = true;
       }
+      std::vector<ValueId> inputs;
+      for (const ValueId v : backward.inputs) inputs.push_back(copier_(v));
       const std::vector<ValueId> out =
-          result_.add(require_op("softmax_cross_entropy"),
-                      {copier_(backward.inputs[0]), copier_(backward.inputs[1]), copier_(backward.inputs[2])},
-                      loss.attrs, loss.name);
+          result_.add(require_op("softmax_cross_entropy"), std::move(inputs), loss.attrs, loss.name);
       copier_.map(loss.outputs[0], out[0]);
-      copier_.map(backward.outputs[0], out[1]);
+      copier_.map(backward.outputs.back(), out[1]);
+      if (backward.outputs.size() > 1) copier_.map(backward.outputs[0], out[0]);
       done_[j] = true;
       return true;
     }
@@ -143,8 +125,7 @@ class Fuser {
   const Graph& graph_;
   Graph result_;
   GraphCopier copier_;
-  std::vector<int> readers_;
-  std::vector<NodeId> only_reader_;
+  const Readers readers_;
   std::vector<bool> done_;
 };
 

@@ -139,7 +139,7 @@ Graph pool_before_relu(const Graph& graph) {
 Graph optimize(const Graph& graph, const Evaluate& evaluate) {
   Graph result = fold_constants(drop_dead(graph), evaluate);
   result = merge_common(result);
-  result = fuse(result);
+  result = fuse(fuse_norm(result));
   return drop_dead(result);
 }
 

@@ -17,7 +17,7 @@ class Replay {
     for (const PlannedStep& step : plan_.steps) computed.insert(step.outputs.begin(), step.outputs.end());
     for (std::size_t v = 0; v < plan_.values.size(); ++v) {
       const PlannedValue& p = plan_.values[v];
-      if (p.region == Region::state && p.alias_of < 0 && !computed.contains(static_cast<int>(v))) {
+      if (p.region != Region::transient && p.alias_of < 0 && !computed.contains(static_cast<int>(v))) {
         write(static_cast<int>(v), "state " + p.name);
       }
     }
@@ -30,6 +30,11 @@ class Replay {
       if (step.workspace_bytes > 0) {
         claim(Region::transient, step.workspace_offset, step.workspace_bytes, kScratch, step.node);
       }
+      if (step.packs) {
+        claim(Region::constant, step.packed_offset, step.packed_bytes, kPacked, step.node);
+      } else if (step.packed_bytes > 0) {
+        require(Region::constant, step.packed_offset, step.packed_bytes, kPacked, step.node, "its packed weights");
+      }
       for (const int v : step.outputs) write(v, step.node);
     }
     for (const auto& [name, v] : plan_.outputs) require_intact(v, "output " + name);
@@ -37,6 +42,7 @@ class Replay {
 
  private:
   static constexpr int kScratch = -2;
+  static constexpr int kPacked = -3;
 
   struct Piece {
     std::size_t end = 0;
@@ -56,10 +62,11 @@ class Replay {
   }
 
   void claim(Region region, std::size_t begin, std::size_t bytes, int owner, const std::string& node) {
-    if (begin + bytes > (region == Region::state ? plan_.state_bytes : plan_.transient_bytes)) {
+    const std::array sizes = {plan_.state_bytes, plan_.constant_bytes, plan_.transient_bytes};
+    if (begin + bytes > sizes[static_cast<std::size_t>(region)]) {
       fail(fmt::format("{} writes outside of the arena", node));
     }
-    Pieces& pieces = region == Region::state ? state_ : transient_;
+    Pieces& pieces = pieces_[static_cast<std::size_t>(region)];
     // Cut what stands in the way.
     auto it = pieces.lower_bound(begin);
     if (it != pieces.begin()) {
@@ -80,13 +87,16 @@ class Replay {
   // All bytes of the value were last written as this value, or as the one that it is another shape of.
   void require_intact(int v, const std::string& reader) const {
     const PlannedValue& p = value(v);
-    if (p.region == Region::constant) return;
-    const Pieces& pieces = p.region == Region::state ? state_ : transient_;
-    const int written = p.alias_of >= 0 ? p.alias_of : v;
-    const auto it = pieces.find(p.offset);
-    const std::size_t bytes = std::max<std::size_t>(p.type.bytes(), 1);
-    if (it == pieces.end() || it->second.end < p.offset + bytes || it->second.owner != written) {
-      fail(fmt::format("{} reads '{}' after it was overwritten", reader, p.name));
+    require(p.region, p.offset, std::max<std::size_t>(p.type.bytes(), 1), p.alias_of >= 0 ? p.alias_of : v, reader,
+            "'" + p.name + "'");
+  }
+
+  void require(Region region, std::size_t offset, std::size_t bytes, int owner, const std::string& reader,
+               const std::string& what) const {
+    const Pieces& pieces = pieces_[static_cast<std::size_t>(region)];
+    const auto it = pieces.find(offset);
+    if (it == pieces.end() || it->second.end < offset + bytes || it->second.owner != owner) {
+      fail(fmt::format("{} reads {} after it was overwritten", reader, what));
     }
   }
 
@@ -122,8 +132,7 @@ class Replay {
   }
 
   const Plan& plan_;
-  Pieces state_;
-  Pieces transient_;
+  std::array<Pieces, 3> pieces_;  // indexed by Region
 };
 
 }  // namespace

@@ -17,24 +17,32 @@ std::size_t round_up(std::size_t bytes, std::size_t alignment) {
   return (bytes + alignment - 1) / alignment * alignment;
 }
 
+// What is known of a node before places are found.
+struct Choice {
+  const kernels::KernelEntry* kernel = nullptr;
+  std::shared_ptr<const kernels::Prepared> prepared;
+  std::size_t workspace_bytes = 0;
+  std::size_t packed_bytes = 0;
+};
+
 class Compiler {
  public:
-  Compiler(const Graph& graph, const StateLayout& states, const Target& target)
-      : graph_(graph), states_(states), target_(target), plan_(std::make_shared<Plan>()) {}
+  Compiler(const Graph& graph, const StateLayout& states, const Target& target, const CompileOptions& options)
+      : graph_(graph), states_(states), target_(target), options_(options), plan_(std::make_shared<Plan>()) {}
 
   std::shared_ptr<const Plan> run() {
     plan_->name = graph_.name();
     plan_->target = target_.description();
-    plan_->threads = target_.threads();
+    plan_->threads = options_.threads > 0 ? options_.threads : target_.threads();
     plan_->state_bytes = states_.bytes();
     plan_->graph_hash = graph_.hash();
-    order_ = execution_order(graph_);
     roots_ = alias_roots(graph_);
     refuse_outputs_of_old_values();
     place_states_and_constants();
+    target_.enter();
+    order_events();
     find_last_uses();
     assign_buffers();
-    target_.enter();
     make_steps();
     place();
     name_inputs_and_outputs();
@@ -43,7 +51,60 @@ class Compiler {
   }
 
  private:
+  // A node's place in the order, or that of packing its weights.
+  struct Event {
+    NodeId node;
+    bool packs = false;
+  };
+
   PlannedValue& planned(ValueId v) { return plan_->values[at(v)]; }
+
+  bool is_fixed(ValueId v) const { return v == kNoValue || fixed_.contains(roots_[at(v)]); }
+
+  // First what depends on fixed states alone, then the packing of weights, then what runs each time.
+  void order_events() {
+    std::vector<Event> repeated, packing;
+    if (options_.fixed_states) find_fixed_values();
+    for (const NodeId id : execution_order(graph_)) {
+      const Node& node = graph_.node(id);
+      const bool once = options_.fixed_states && is_fixed(node.outputs[0]);
+      if (!node.op->alias) {
+        Choice& choice = choices_[id] = choose_kernel(node, !once);
+        if (choice.packed_bytes > 0) packing.push_back({id, true});
+      }
+      (once ? events_ : repeated).push_back({id});
+    }
+    events_.insert(events_.end(), packing.begin(), packing.end());
+    first_repeated_ = events_.size();
+    events_.insert(events_.end(), repeated.begin(), repeated.end());
+  }
+
+  void find_fixed_values() {
+    if (!graph_.updates().empty()) {
+      throw Error(ErrorCode::internal, fmt::format("graph '{}' updates its fixed states", graph_.name()));
+    }
+    for (std::size_t i = 0; i < graph_.values().size(); ++i) {
+      const ValueKind kind = graph_.values()[i].kind;
+      if (kind == ValueKind::state || kind == ValueKind::constant) fixed_.insert(static_cast<ValueId>(i));
+    }
+    for (const NodeId id : execution_order(graph_)) {
+      const Node& node = graph_.node(id);
+      if (!std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return is_fixed(v); })) continue;
+      for (const ValueId v : node.outputs) fixed_.insert(roots_[at(v)]);
+    }
+  }
+
+  // The inputs that an event reads; kNoValue for the others.
+  std::vector<ValueId> reads(const Event& event) const {
+    const Node& node = graph_.node(event.node);
+    std::vector<ValueId> result(node.inputs.begin(), node.inputs.end());
+    const auto choice = choices_.find(event.node);
+    if (choice == choices_.end() || choice->second.packed_bytes == 0) return result;
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      if ((i == kernels::kWeights) != event.packs) result[i] = kNoValue;
+    }
+    return result;
+  }
 
   void refuse_outputs_of_old_values() const {
     for (const NamedValue& o : graph_.outputs()) {
@@ -76,7 +137,7 @@ class Compiler {
         p.region = Region::constant;
         p.offset = plan_->constant_bytes;
         plan_->constants.emplace_back(p.offset, graph_.constant_of(static_cast<ValueId>(i)));
-        plan_->constant_bytes += round_up(v.type.bytes(), target_.alignment());
+        plan_->constant_bytes += round_up(std::max<std::size_t>(v.type.bytes(), 1), target_.alignment());
       }
       plan_->values.push_back(std::move(p));
     }
@@ -85,17 +146,17 @@ class Compiler {
 
   void find_last_uses() {
     last_use_.assign(graph_.values().size(), -2);
-    for (std::size_t s = 0; s < order_.size(); ++s) {
-      const Node& node = graph_.node(order_[s]);
-      for (const ValueId v : node.inputs) {
+    for (std::size_t s = 0; s < events_.size(); ++s) {
+      for (const ValueId v : reads(events_[s])) {
         if (v != kNoValue) last_use_[at(roots_[at(v)])] = static_cast<int>(s);
       }
-      for (const ValueId v : node.outputs) {
+      if (events_[s].packs) continue;
+      for (const ValueId v : graph_.node(events_[s].node).outputs) {
         int& last = last_use_[at(roots_[at(v)])];
         last = std::max(last, static_cast<int>(s));
       }
     }
-    for (const NamedValue& o : graph_.outputs()) last_use_[at(roots_[at(o.value)])] = static_cast<int>(order_.size());
+    for (const NamedValue& o : graph_.outputs()) last_use_[at(roots_[at(o.value)])] = static_cast<int>(events_.size());
     // Classes of aliases count for the memory that they share: a gradient stays one under a reshape.
     for (std::size_t i = 0; i < graph_.values().size(); ++i) {
       if (graph_.values()[i].memory == MemoryClass::gradients) gradient_roots_.insert(roots_[i]);
@@ -115,8 +176,9 @@ class Compiler {
 
   void assign_buffers() {
     for (const ValueId v : graph_.inputs()) planned(v).buffer = new_buffer(v, -1);
-    for (std::size_t s = 0; s < order_.size(); ++s) {
-      const Node& node = graph_.node(order_[s]);
+    for (std::size_t s = 0; s < events_.size(); ++s) {
+      if (events_[s].packs) continue;
+      const Node& node = graph_.node(events_[s].node);
       for (std::size_t o = 0; o < node.outputs.size(); ++o)
         assign_output(node, static_cast<int>(o), static_cast<int>(s));
     }
@@ -139,6 +201,12 @@ class Compiler {
                                                   node.name, node.op->name, graph_.value(update->second).name));
       }
       return share(update->second);
+    }
+    if (static_cast<std::size_t>(step) < first_repeated_ && last_use_[at(out)] >= static_cast<int>(first_repeated_)) {
+      planned(out).region = Region::constant;
+      planned(out).offset = plan_->constant_bytes;
+      plan_->constant_bytes += round_up(std::max<std::size_t>(graph_.type(out).bytes(), 1), target_.alignment());
+      return;
     }
     for (const auto& [output, input] : node.op->in_place) {
       if (output != o || static_cast<std::size_t>(input) >= node.inputs.size()) continue;
@@ -176,23 +244,41 @@ class Compiler {
   }
 
   void make_steps() {
-    for (const NodeId id : order_) {
-      const Node& node = graph_.node(id);
+    std::map<NodeId, std::size_t> packed_offsets;
+    for (std::size_t i = 0; i < events_.size(); ++i) {
+      if (i == first_repeated_) plan_->first_repeated = plan_->steps.size();
+      const Node& node = graph_.node(events_[i].node);
       if (node.op->alias) continue;
+      const Choice& choice = choices_.at(events_[i].node);
       PlannedStep step;
       step.node = node.name;
       step.op = node.op->name;
       step.attrs = node.packed;
-      for (const ValueId v : node.inputs) step.inputs.push_back(v);
-      for (const ValueId v : node.outputs) step.outputs.push_back(v);
-      choose_kernel(node, step);
-      count_cost(node, step);
+      step.kernel = choice.kernel;
+      step.prepared = choice.prepared;
+      step.workspace_bytes = choice.workspace_bytes;
+      step.packs = events_[i].packs;
+      for (const ValueId v : reads(events_[i])) step.inputs.push_back(v);
+      if (!step.packs) {
+        for (const ValueId v : node.outputs) step.outputs.push_back(v);
+        count_cost(node, step);
+      } else {
+        packed_offsets[events_[i].node] = plan_->constant_bytes;
+        plan_->constant_bytes += round_up(choice.packed_bytes, target_.alignment());
+      }
+      if (choice.packed_bytes > 0) {
+        step.packed_bytes = choice.packed_bytes;
+        step.packed_offset = packed_offsets.at(events_[i].node);
+        step.weights = graph_.type(node.inputs[kernels::kWeights]).desc();
+      }
       plan_->steps.push_back(std::move(step));
     }
+    if (first_repeated_ == events_.size()) plan_->first_repeated = plan_->steps.size();
     renumber_lifetimes();
   }
 
-  void choose_kernel(const Node& node, PlannedStep& step) {
+  Choice choose_kernel(const Node& node, bool repeated) const {
+    Choice choice;
     std::vector<kernels::TensorDesc> in, out;
     std::vector<std::string> types;
     for (const ValueId v : node.inputs) {
@@ -200,19 +286,25 @@ class Compiler {
       types.push_back(v == kNoValue ? "none" : to_string(graph_.type(v)));
     }
     for (const ValueId v : node.outputs) out.push_back(graph_.type(v).desc());
-    const kernels::KernelSpec spec{in, out, step.attrs.data(), target_.threads()};
-    step.kernel = target_.find(node.op->name);
-    if (!step.kernel || !step.kernel->supports(spec)) {
+    const bool fixed_weights = options_.fixed_states && repeated && node.inputs.size() > kernels::kWeights &&
+                               node.inputs[kernels::kWeights] != kNoValue && is_fixed(node.inputs[kernels::kWeights]);
+    const kernels::KernelSpec spec{in, out, node.packed.data(), plan_->threads, fixed_weights};
+    choice.kernel = target_.find(node.op->name);
+    if (!choice.kernel || !choice.kernel->supports(spec)) {
       throw Error(ErrorCode::graph,
                   fmt::format("{}: {} has no kernel for {}({})", node.name, target_.description(), node.op->name,
                               fmt::join(types, ", ")),
                   "cast the inputs, or run the job on another device");
     }
     try {
-      if (step.kernel->prepare) step.prepared = step.kernel->prepare(spec);
-      if (step.kernel->workspace) {
-        step.workspace_bytes = round_up(step.kernel->workspace(spec, step.prepared.get()), target_.alignment());
+      if (choice.kernel->prepare) choice.prepared = choice.kernel->prepare(spec);
+      if (choice.kernel->workspace) {
+        choice.workspace_bytes = round_up(choice.kernel->workspace(spec, choice.prepared.get()), target_.alignment());
       }
+      if (fixed_weights && choice.kernel->packed) {
+        choice.packed_bytes = choice.kernel->packed(spec, choice.prepared.get());
+      }
+      return choice;
     } catch (const std::exception& e) {
       throw Error(ErrorCode::graph, fmt::format("{}: {}({}) cannot be prepared on {}: {}", node.name, node.op->name,
                                                 fmt::join(types, ", "), target_.description(), e.what()));
@@ -241,11 +333,11 @@ class Compiler {
 
   // Lifetimes were counted in nodes; aliases are no steps.
   void renumber_lifetimes() {
-    std::vector<int> steps_before(order_.size() + 1, 0);
-    for (std::size_t s = 0; s < order_.size(); ++s) {
-      steps_before[s + 1] = steps_before[s] + (graph_.node(order_[s]).op->alias ? 0 : 1);
+    std::vector<int> steps_before(events_.size() + 1, 0);
+    for (std::size_t s = 0; s < events_.size(); ++s) {
+      steps_before[s + 1] = steps_before[s] + (graph_.node(events_[s].node).op->alias ? 0 : 1);
     }
-    const int nodes = static_cast<int>(order_.size());
+    const int nodes = static_cast<int>(events_.size());
     const auto count = static_cast<int>(plan_->steps.size());
     for (PlannedBuffer& b : plan_->buffers) {
       if (b.first >= 0) b.first = steps_before[at(b.first)];
@@ -309,10 +401,14 @@ class Compiler {
   const Graph& graph_;
   const StateLayout& states_;
   const Target& target_;
+  const CompileOptions options_;
   std::shared_ptr<Plan> plan_;
-  std::vector<NodeId> order_;
+  std::vector<Event> events_;
+  std::size_t first_repeated_ = 0;  // into events_
+  std::map<NodeId, Choice> choices_;
+  std::set<ValueId> fixed_;  // root values
   std::vector<ValueId> roots_;
-  std::vector<int> last_use_;  // by root value, in places of order_
+  std::vector<int> last_use_;  // by root value, in places of events_
   std::set<ValueId> gradient_roots_;
   std::map<ValueId, ValueId> update_of_;                           // root of an update's value -> state
   std::vector<std::pair<std::size_t, std::size_t>> workspace_of_;  // step, buffer
@@ -320,8 +416,9 @@ class Compiler {
 
 }  // namespace
 
-std::shared_ptr<const Plan> compile(const Graph& graph, const StateLayout& states, const Target& target) {
-  return Compiler(graph, states, target).run();
+std::shared_ptr<const Plan> compile(const Graph& graph, const StateLayout& states, const Target& target,
+                                    const CompileOptions& options) {
+  return Compiler(graph, states, target, options).run();
 }
 
 }  // namespace trivet

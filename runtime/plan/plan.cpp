@@ -39,13 +39,13 @@ BytesByClass StateLayout::bytes_by_class() const {
 
 double Plan::flops() const {
   double sum = 0;
-  for (const PlannedStep& s : steps) sum += s.flops;
+  for (std::size_t i = first_repeated; i < steps.size(); ++i) sum += steps[i].flops;
   return sum;
 }
 
 double Plan::bytes() const {
   double sum = 0;
-  for (const PlannedStep& s : steps) sum += s.bytes;
+  for (std::size_t i = first_repeated; i < steps.size(); ++i) sum += steps[i].bytes;
   return sum;
 }
 
@@ -57,7 +57,7 @@ double Plan::seconds(const PlannedStep& step, const Ceilings& c) {
 
 double Plan::seconds(const Ceilings& ceilings) const {
   double sum = 0;
-  for (const PlannedStep& s : steps) sum += seconds(s, ceilings);
+  for (std::size_t i = first_repeated; i < steps.size(); ++i) sum += seconds(steps[i], ceilings);
   return sum;
 }
 
@@ -75,8 +75,11 @@ std::string Plan::dump() const {
     std::vector<std::string> in, out;
     for (const int v : s.inputs) in.push_back(place(v));
     for (const int v : s.outputs) out.push_back(place(v));
-    text += fmt::format("{} {} ({}) -> ({}) workspace {}+{} flops {} bytes {}\n", s.node, s.op, fmt::join(in, ", "),
+    text += fmt::format("{} {} ({}) -> ({}) workspace {}+{} flops {} bytes {}", s.node, s.op, fmt::join(in, ", "),
                         fmt::join(out, ", "), s.workspace_offset, s.workspace_bytes, s.flops, s.bytes);
+    if (s.packed_bytes > 0)
+      text += fmt::format(" {} {}+{}", s.packs ? "packs" : "packed", s.packed_offset, s.packed_bytes);
+    text += "\n";
   }
   for (const auto& [output, v] : outputs) text += fmt::format("output {} {}\n", output, place(v));
   return text;

@@ -7,10 +7,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kDeepest = 32;
-
-struct TooDeep {};
-
 template <class Visit>
 void walk(const json& value, const std::string& path, const Visit& visit) {
   if (!value.is_object()) {
@@ -21,19 +17,6 @@ void walk(const json& value, const std::string& path, const Visit& visit) {
 }
 
 }  // namespace
-
-json parse_json(const std::string& source) {
-  const auto check = [](int depth, json::parse_event_t, json&) {
-    if (depth > kDeepest) throw TooDeep{};
-    return true;
-  };
-  try {
-    json value = json::parse(source, check, false);
-    return value.is_discarded() ? json() : value;
-  } catch (const TooDeep&) {
-    return {};
-  }
-}
 
 const json& member(const json& object, const char* key) {
   static const json kNull;

@@ -9,9 +9,6 @@
 
 namespace trivet::report {
 
-// Null unless the text is JSON of at most 32 levels.
-nlohmann::json parse_json(const std::string& text);
-
 // The member; a null if there is none.
 const nlohmann::json& member(const nlohmann::json& object, const char* key);
 // Its number, if it is finite.

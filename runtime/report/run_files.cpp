@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "runtime/report/json_read.h"
+#include "trivet/base/json.h"
 
 namespace trivet::report {
 namespace {

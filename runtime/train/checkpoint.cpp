@@ -12,6 +12,8 @@
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/hash.h"
+#include "trivet/base/json.h"
+#include "trivet/exec/float_cast.h"
 #include "trivet/formats/safetensors.h"
 #include "trivet/models/config_json.h"
 
@@ -22,8 +24,6 @@ using nlohmann::json;
 
 constexpr int kFormat = 2;  // 1 knew images and labels alone
 constexpr std::size_t kLargestState = 16 << 20;
-constexpr const char* kModelFile = "model.safetensors";
-constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr std::string_view kPrefix = "step-";
 
 bool belongs_to_model(const StateLayout::Slot& slot) { return slot.value.memory == MemoryClass::parameters; }
@@ -77,6 +77,20 @@ json to_json(const TrainState& s) {
           {"preparation", {{"kind", s.preparation.kind}, {"values", s.preparation.values}}}};
 }
 
+// What is built from a task counts on this.
+void check(const ModelTask& task) {
+  const DataTarget& target = task.target;
+  const auto numbers = static_cast<std::int64_t>(target.mean.size());
+  const bool outputs = target.kind == TargetKind::none ||
+                       task.input.outputs == (target.kind == TargetKind::label ? target.classes : numbers);
+  if (outputs && !task.input.fields.empty() && task.input.category_sizes.size() == task.input.fields.size()) return;
+  throw Error(ErrorCode::checkpoint,
+              fmt::format("a model of {} inputs, {} lists of categories and {} outputs for {} classes or {} numbers",
+                          task.input.fields.size(), task.input.category_sizes.size(), task.input.outputs,
+                          target.classes, numbers),
+              "the checkpoint is damaged; choose another one");
+}
+
 TrainState from_json(const json& j) {
   TrainState s;
   j.at("step").get_to(s.step);
@@ -99,6 +113,7 @@ TrainState from_json(const json& j) {
   j.at("category_sizes").get_to(s.task.input.category_sizes);
   j.at("outputs").get_to(s.task.input.outputs);
   j.at("data_target").get_to(s.task.target);
+  check(s.task);
   s.task.seed = s.seed;
   j.at("preparation").at("kind").get_to(s.preparation.kind);
   s.preparation.values = j.at("preparation").at("values");
@@ -132,9 +147,10 @@ std::string digest_of(json j) {
   throw Error(ErrorCode::checkpoint, fmt::format("{}: {}", path.string(), what));
 }
 
-json read_verified(const fs::path& directory) {
+// `names`: the files that must be there.
+json read_verified(const fs::path& directory, std::span<const char* const> names) {
   const fs::path path = directory / "state.json";
-  json j = json::parse(read_file(path, kLargestState), nullptr, false);
+  json j = parse_json(read_file(path, kLargestState));
   if (!j.is_object()) damaged(path, "is not a JSON object: truncated or damaged");
   if (j.value("format", json(0)) != json(kFormat)) {
     damaged(path,
@@ -142,7 +158,7 @@ json read_verified(const fs::path& directory) {
                         j.value("format", json(0)).dump(), kFormat));
   }
   if (j.value("sha256", json()) != json(digest_of(j))) damaged(path, "does not match its own SHA-256: damaged");
-  for (const char* name : {kModelFile, kOptimizerFile}) {
+  for (const char* name : names) {
     const std::string expected = j.at("files").at(name).at("sha256").get<std::string>();
     const auto bytes = j.at("files").at(name).at("bytes").get<std::uintmax_t>();
     const fs::path file = directory / name;
@@ -153,6 +169,68 @@ json read_verified(const fs::path& directory) {
     if (sha256_file(file) != expected) damaged(file, "does not match its SHA-256: damaged");
   }
   return j;
+}
+
+constexpr std::array kCheckpointFiles = {kModelFile, kOptimizerFile};
+constexpr std::array kExportedFiles = {kModelFile};
+
+TrainState read_state(const fs::path& folder, std::span<const char* const> names) {
+  const fs::path file = folder / "state.json";
+  try {
+    const json verified = read_verified(folder, names);
+    try {
+      return from_json(verified);
+    } catch (Error& e) {
+      throw e.add_context(fmt::format("reading {}", file.string()));
+    }
+  } catch (const json::exception& e) {
+    damaged(file, e.what());
+  }
+}
+
+bool is_any_width(const TensorType& found, const TensorType& wanted) {
+  const auto has_width = [](DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f16; };
+  return found.shape == wanted.shape && has_width(found.dtype) && has_width(wanted.dtype);
+}
+
+// Copies a file's tensors into the arena's states, which must be the same ones.
+void load_file(const fs::path& path, Arena& arena, bool (*wanted)(const StateLayout::Slot&), bool any_width) {
+  const SafetensorsFile file(path);
+  std::size_t used = 0;
+  for (const StateLayout::Slot& slot : arena.states().slots()) {
+    if (!wanted(slot)) continue;
+    const TensorBytes& tensor = file.tensor(slot.value.name);
+    const TensorType& type = slot.value.type;
+    if (tensor.type == type) {
+      arena.set_state(slot.value.name, tensor.type, tensor.bytes.data());
+    } else if (any_width && is_any_width(tensor.type, type)) {
+      arena.set_state(slot.value.name, float_cast(tensor.type, tensor.bytes, type.dtype));
+    } else {
+      damaged(path, fmt::format("'{}' is {}, expected {}", slot.value.name, to_string(tensor.type), to_string(type)));
+    }
+    ++used;
+  }
+  if (used != file.tensors().size()) {
+    damaged(path, fmt::format("has {} tensors, the model has {}", file.tensors().size(), used));
+  }
+}
+
+// The tensor in `weights` if it is a weight, else as it is.
+Tensor exported(const std::string& name, const TensorBytes& tensor, DType weights) {
+  if (tensor.type.rank() < 2 || !is_any_width(tensor.type, tensor.type)) {
+    return Tensor::of_bytes(tensor.type, tensor.bytes);
+  }
+  constexpr float kLargest = 65504;
+  const Tensor wide = float_cast(tensor.type, tensor.bytes, DType::f32);
+  const std::span<const float> values = wide.as<float>();
+  const auto beyond = std::find_if(values.begin(), values.end(), [](float v) { return !(std::abs(v) <= kLargest); });
+  if (weights == DType::f16 && beyond != values.end()) {
+    throw Error(ErrorCode::checkpoint,
+                fmt::format("'{}' has the element {} at place {}, the largest number of f16 is {}", name, *beyond,
+                            beyond - values.begin(), kLargest),
+                "export it as bf16 or f32");
+  }
+  return float_cast(tensor.type, tensor.bytes, weights);
 }
 
 }  // namespace
@@ -214,35 +292,14 @@ std::vector<std::int64_t> CheckpointFolder::steps() const {
 }
 
 TrainState CheckpointFolder::load_state(std::int64_t step) const {
-  try {
-    TrainState state = from_json(read_verified(path(step)));
-    if (state.step != step) damaged(path(step), fmt::format("holds step {}", state.step));
-    return state;
-  } catch (const json::exception& e) {
-    damaged(path(step) / "state.json", e.what());
-  }
+  TrainState state = read_state(path(step), kCheckpointFiles);
+  if (state.step != step) damaged(path(step), fmt::format("holds step {}", state.step));
+  return state;
 }
 
 void CheckpointFolder::load_tensors(std::int64_t step, Arena& arena, bool optimizer) const {
-  const auto load = [&](const char* name, bool (*wanted)(const StateLayout::Slot&)) {
-    const SafetensorsFile file(path(step) / name);
-    std::size_t used = 0;
-    for (const StateLayout::Slot& slot : arena.states().slots()) {
-      if (!wanted(slot)) continue;
-      const TensorBytes& tensor = file.tensor(slot.value.name);
-      if (tensor.type != slot.value.type) {
-        damaged(path(step) / name, fmt::format("'{}' is {}, expected {}", slot.value.name, to_string(tensor.type),
-                                               to_string(slot.value.type)));
-      }
-      arena.set_state(slot.value.name, tensor.type, tensor.bytes.data());
-      ++used;
-    }
-    if (used != file.tensors().size()) {
-      damaged(path(step) / name, fmt::format("has {} tensors, the model has {}", file.tensors().size(), used));
-    }
-  };
-  load(kModelFile, belongs_to_model);
-  if (optimizer) load(kOptimizerFile, belongs_to_optimizer);
+  load_file(path(step) / kModelFile, arena, belongs_to_model, false);
+  if (optimizer) load_file(path(step) / kOptimizerFile, arena, belongs_to_optimizer, false);
 }
 
 void CheckpointFolder::prune(std::int64_t keep_last, std::int64_t best_step) const {
@@ -265,6 +322,43 @@ void CheckpointFolder::set_aside(std::int64_t step) const {
   fs::remove_all(aside, error);
   fs::rename(path(step), aside, error);
 }
+
+void export_model(const fs::path& checkpoint, const fs::path& folder, DType weights) {
+  json j = read_verified(checkpoint, kExportedFiles);
+  const SafetensorsFile model(checkpoint / kModelFile);
+  std::vector<Tensor> tensors;
+  std::vector<TensorRef> refs;
+  for (const auto& [name, tensor] : model.tensors()) tensors.push_back(exported(name, tensor, weights));
+  std::size_t next = 0;
+  for (const auto& [name, tensor] : model.tensors()) {
+    const Tensor& t = tensors[next++];
+    refs.push_back({name, t.type, t.data.data()});
+  }
+  const fs::path target = fs::absolute(folder).lexically_normal();
+  const fs::path temporary = target.parent_path() / fmt::format(".exporting-{}", ::getpid());
+  std::error_code ignored;
+  try {
+    fs::create_directories(temporary);
+    const std::string digest = write_safetensors(temporary / kModelFile, refs, {{"format", "trivet"}});
+    j["files"] = {{kModelFile, {{"sha256", digest}, {"bytes", fs::file_size(temporary / kModelFile)}}}};
+    j["sha256"] = digest_of(j);
+    write_file_atomic(temporary / "state.json", j.dump(1) + "\n");
+    if (fs::exists(target))
+      throw Error(ErrorCode::io, fmt::format("{} is there already", target.string()), "choose another folder");
+    fs::rename(temporary, target);
+    sync_directory(target.parent_path());
+  } catch (const fs::filesystem_error& e) {
+    fs::remove_all(temporary, ignored);
+    throw Error(ErrorCode::io, fmt::format("cannot write the model {}: {}", target.string(), e.code().message()));
+  } catch (...) {
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+}
+
+TrainState load_model_state(const fs::path& folder) { return read_state(folder, kExportedFiles); }
+
+void load_model(const fs::path& folder, Arena& arena) { load_file(folder / kModelFile, arena, belongs_to_model, true); }
 
 NewestCheckpoint newest_checkpoint(const CheckpointFolder& folder) {
   NewestCheckpoint result;

@@ -13,7 +13,9 @@ std::string steps_table(const Plan& plan, const Ceilings& ceilings) {
     const PlannedStep& step = plan.steps[i];
     const std::string output =
         step.outputs.empty() ? "" : to_string(plan.values[static_cast<std::size_t>(step.outputs[0])].type);
-    table.add_row({fmt::format("{}", i), step.node, step.op, output, format_count(step.flops),
+    std::string op = step.op;
+    if (i < plan.first_repeated) op += step.packs ? " weights, once" : ", once";
+    table.add_row({fmt::format("{}", i), step.node, op, output, format_count(step.flops),
                    format_bytes(static_cast<std::uint64_t>(step.bytes)),
                    format_seconds(Plan::seconds(step, ceilings))});
   }
@@ -47,8 +49,8 @@ std::string describe_plan(const Plan& plan, const MemoryReport& memory, const Ce
   std::string text = fmt::format("plan {} on {}\n\n", plan.name, plan.target);
   text += steps_table(plan, c) + "\n" + memory_table(memory) + "\n";
   const double seconds = plan.seconds(c);
-  text += fmt::format("one step: {} operations, {}FLOP, {} moved\n", plan.steps.size(), format_count(plan.flops()),
-                      format_bytes(static_cast<std::uint64_t>(plan.bytes())));
+  text += fmt::format("one step: {} operations, {}FLOP, {} moved\n", plan.steps.size() - plan.first_repeated,
+                      format_count(plan.flops()), format_bytes(static_cast<std::uint64_t>(plan.bytes())));
   text += fmt::format(
       "predicted: {} a step, {:.0f} samples/s, from measured ceilings (matrix products {}FLOP/s, other arithmetic "
       "{}FLOP/s, memory {:.1f} GB/s, caches {:.1f} GB/s, launch {})\n",

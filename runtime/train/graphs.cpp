@@ -35,6 +35,13 @@ ValueId build(Graph& graph, const ModelTask& task, std::int64_t samples, bool tr
   return build_model(graph, task.model, task.input, values, training, task.seed);
 }
 
+// In what model.precision says.
+Graph lowered(Graph model, const std::string& precision) {
+  if (precision == "bf16") return to_bf16(model);
+  if (precision == "bf16_weights") return to_bf16(model, DType::bf16);
+  return model;
+}
+
 // A model and its output: logits, numbers or a reconstruction.
 struct Forward {
   Graph graph;
@@ -45,7 +52,7 @@ struct Forward {
 Forward forward_graph(const std::string& name, const ModelTask& task, std::int64_t samples, bool training) {
   Graph model(name);
   model.set_output("out", build(model, task, samples, training));
-  Forward forward{pool_before_relu(task.model.precision == "bf16" ? to_bf16(model) : model), kNoValue};
+  Forward forward{pool_before_relu(lowered(fuse_norm(model), task.model.precision)), kNoValue};
   forward.out = forward.graph.remove_output("out");
   return forward;
 }
@@ -93,10 +100,15 @@ Graph gradient_graph(const std::string& name, const ModelTask& task, const Train
   return std::move(forward.graph);
 }
 
+// Sums are in f32, also of bf16 gradients: in bf16 the later ones would be lost.
 ValueId accumulator(Graph& graph, ValueId parameter) {
   const std::string name = "grad/" + graph.value(parameter).name;
-  const TensorType type = graph.type(parameter);
-  return graph.state(name, type, MemoryClass::gradients);
+  return graph.state(name, {DType::f32, graph.type(parameter).shape}, MemoryClass::gradients);
+}
+
+ValueId in_f32(Graph& graph, ValueId v) {
+  if (graph.type(v).dtype == DType::f32) return v;
+  return apply(graph, "cast", {v}, {{"to", std::string("f32")}}, graph.value(v).name + ".f32");
 }
 
 void add_prediction(Graph& graph, ValueId out, const ModelTask& task) {
@@ -143,7 +155,7 @@ std::int64_t prediction_elements(const ModelTask& task) {
 Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
   std::vector<ValueId> grads;
   Graph graph = gradient_graph(fmt::format("{}.step{}", task.model.name, samples), task, config, samples, grads);
-  add_updates(graph, config, trainable(graph), grads);
+  add_updates(graph, config, trainable(graph), grads, task.seed);
   if (config.average) add_averages(graph, *config.average);
   return graph;
 }
@@ -154,22 +166,24 @@ Graph accumulate_graph(const ModelTask& task, const TrainConfig& config, std::in
   const std::vector<ValueId> parameters = trainable(graph);
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const ValueId sum = accumulator(graph, parameters[i]);
-    graph.set_update(sum, apply(graph, "add", {sum, grads[i]}, {}, "accumulate." + graph.value(parameters[i]).name));
+    const ValueId grad = in_f32(graph, grads[i]);
+    graph.set_update(sum, apply(graph, "add", {sum, grad}, {}, "accumulate." + graph.value(parameters[i]).name));
   }
   return graph;
 }
 
 Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
   // The states' names and types come from the model itself, built for one sample and left unused.
-  Graph model("model");
-  build(model, task, 1, true);
+  Graph built("model");
+  build(built, task, 1, true);
+  const Graph model = lowered(std::move(built), task.model.precision);
   Graph graph(task.model.name + ".apply");
   std::vector<ValueId> parameters, sums;
   for (const ValueId v : trainable(model)) {
     parameters.push_back(graph.parameter(model.value(v).name, model.type(v), model.value(v).init));
   }
   for (const ValueId p : parameters) sums.push_back(accumulator(graph, p));
-  add_updates(graph, config, parameters, sums);
+  add_updates(graph, config, parameters, sums, task.seed);
   for (const ValueId sum : sums)
     graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
   if (!config.average) return graph;

@@ -28,13 +28,18 @@ MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>
                            std::size_t loader, std::size_t evaluation) {
   MemoryReport report;
   report.arena = states.bytes_by_class();
+  const auto transient = [](const Plan& plan) { return plan.transient_offset + plan.transient_bytes; };
   const Plan* largest = plans.front().get();
   for (const PlanPtr& plan : plans) {
-    report.constants += plan->constant_bytes;
-    if (plan->transient_bytes > largest->transient_bytes) largest = plan.get();
+    if (!plan->twin_of) report.constants += plan->constant_bytes;
+    if (transient(*plan) > transient(*largest)) largest = plan.get();
   }
-  for (std::size_t c = 0; c < report.arena.size(); ++c) report.arena[c] += largest->peak_by_class[c];
-  report.fragmentation = largest->transient_bytes - largest->peak_live;
+  std::size_t side_by_side = 1;  // the largest is the last of its twins
+  for (const PlanPtr& plan : plans) side_by_side += largest->twin_of && plan->twin_of == largest->twin_of ? 1 : 0;
+  for (std::size_t c = 0; c < report.arena.size(); ++c) {
+    report.arena[c] += side_by_side * largest->peak_by_class[c];
+  }
+  report.fragmentation = transient(*largest) - side_by_side * largest->peak_live;
   report.arena_total = Arena::planned_bytes(states, plans);
   report.data_set = data_set;
   report.loader = loader;

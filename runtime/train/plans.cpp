@@ -11,10 +11,6 @@
 namespace trivet {
 namespace {
 
-Graph optimized(const Graph& graph) {
-  return optimize(graph, [](const Graph& piece) { return evaluate(piece, {}, kernels::cpu::best_isa()); });
-}
-
 std::set<std::int64_t> distinct(const std::vector<std::int64_t>& values) { return {values.begin(), values.end()}; }
 
 // Sizes of all passes of one epoch: batches of config.batch, each cut into micro-batches.
@@ -48,10 +44,20 @@ const std::pair<const std::int64_t, PlanPtr>& TrainPlans::main_entry() const {
   return step.empty() ? *accumulate.rbegin() : *step.rbegin();
 }
 
+Graph optimized(const Graph& graph) {
+  return optimize(graph, [](const Graph& piece) { return evaluate(piece, {}, kernels::cpu::best_isa()); });
+}
+
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device) {
   const Graph rewritten = optimized(graph);
   states.add(rewritten);
   return compile(rewritten, states, device);
+}
+
+TilePlans predict_plans(const ModelTask& task, const std::set<std::int64_t>& batches, StateLayout& states,
+                        const Device& device) {
+  const auto graph = [&](std::int64_t samples) { return optimized(predict_graph(task, samples)); };
+  return compile_tiles(graph, batches, states, device);
 }
 
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,

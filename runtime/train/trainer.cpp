@@ -9,6 +9,7 @@
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
 #include "trivet/base/text.h"
+#include "trivet/exec/float_cast.h"
 #include "trivet/train/evaluation.h"
 #include "trivet/train/schedule.h"
 
@@ -57,10 +58,6 @@ Passes make_passes(const std::shared_ptr<Arena>& arena, const std::map<std::int6
   Passes passes;
   for (const auto& [samples, plan] : plans) passes[samples] = std::make_unique<Pass>(arena, plan);
   return passes;
-}
-
-bool averaged(const StateLayout::Slot& slot) {
-  return slot.value.memory == MemoryClass::parameters && slot.value.type.dtype == DType::f32;
 }
 
 std::vector<std::int64_t> all_indices(std::int64_t n) {
@@ -126,7 +123,9 @@ struct Trainer::Impl {
   bool note_best(const Metrics& validation);
   bool stopped_early() const { return job.train.early_stop && state.stale >= job.train.early_stop->patience; }
   void start_averages();
-  void swap_averages();
+  bool averages() const { return job.train.average && state.step >= job.train.average->start_step; }
+  void use_averages();
+  void use_parameters();
   void finish_epoch(const std::optional<Metrics>& validation, double seconds);
   void require_finite() const;
   void save();
@@ -188,7 +187,7 @@ void Trainer::Impl::resume_from_newest() {
   }
   arena->initialize(job.seed);  // accumulated gradients start at zero
   folder.load_tensors(state.step, *arena, true);
-  swap_averages();
+  use_parameters();
   log.cut_metrics(state.metrics_bytes);
   log.line(fmt::format("going on from checkpoint {}: epoch {}, batch {}", state.step, state.epoch + 1, state.batch));
 }
@@ -197,21 +196,33 @@ void Trainer::Impl::resume_from_newest() {
 void Trainer::Impl::start_averages() {
   if (!job.train.average || state.step != job.train.average->start_step) return;
   for (const StateLayout::Slot& slot : arena->states().slots()) {
-    if (!averaged(slot)) continue;
-    arena->set_state(average_name(slot.value.name), arena->get_state(slot.value.name));
+    if (!is_averaged(slot.value)) continue;
+    const Tensor parameter = arena->get_state(slot.value.name);
+    arena->set_state(average_name(slot.value.name), float_cast(parameter.type, parameter.data, DType::f32));
   }
 }
 
-// From that step on checkpoints and evaluation have the averages under the parameters' names, and the parameters under
-// those of the averages. Twice is as before.
-void Trainer::Impl::swap_averages() {
-  if (!job.train.average || state.step < job.train.average->start_step) return;
+// From that step on checkpoints and evaluation have the averages under the parameters' names, and the parameters where
+// set_aside_name() says.
+void Trainer::Impl::use_averages() {
+  if (!averages()) return;
   for (const StateLayout::Slot& slot : arena->states().slots()) {
-    if (!averaged(slot)) continue;
-    const std::string average = average_name(slot.value.name);
-    const Tensor parameter = arena->get_state(slot.value.name);
-    arena->set_state(slot.value.name, arena->get_state(average));
-    arena->set_state(average, parameter);
+    if (!is_averaged(slot.value)) continue;
+    const Tensor average = arena->get_state(average_name(slot.value.name));
+    arena->set_state(set_aside_name(slot.value), arena->get_state(slot.value.name));
+    arena->set_state(slot.value.name, float_cast(average.type, average.data, slot.value.type.dtype));
+  }
+}
+
+// Undoes use_averages().
+void Trainer::Impl::use_parameters() {
+  if (!averages()) return;
+  for (const StateLayout::Slot& slot : arena->states().slots()) {
+    if (!is_averaged(slot.value)) continue;
+    const std::string aside = set_aside_name(slot.value);
+    const Tensor parameter = arena->get_state(aside);
+    if (aside == average_name(slot.value.name)) arena->set_state(aside, arena->get_state(slot.value.name));
+    arena->set_state(slot.value.name, parameter);
   }
 }
 
@@ -389,20 +400,20 @@ std::optional<Metrics> Trainer::Impl::validate(const std::atomic<bool>& stop) {
   if (goal != Goal::label || best == "f1" || best == "auc") {
     evaluation = std::make_unique<Evaluation>(plan.task, best == "auc" ? Detail::auc : Detail::figures, count);
   }
-  swap_averages();
+  use_averages();
   std::optional<Metrics> metrics = evaluate(*data.train, data.split.validation, evaluation.get(), &stop);
-  swap_averages();
+  use_parameters();
   return metrics;
 }
 
 // A model that is not finite is no checkpoint: the one before must stay.
 void Trainer::Impl::require_finite() const {
   for (const StateLayout::Slot& slot : arena->states().slots()) {
-    if (slot.value.memory != MemoryClass::parameters || slot.value.type.dtype != DType::f32) continue;
-    const Tensor tensor = arena->get_state(slot.value.name);
-    const auto* values = reinterpret_cast<const float*>(tensor.data.data());
-    if (std::all_of(values, values + tensor.data.size() / sizeof(float), [](float v) { return std::isfinite(v); }))
-      continue;
+    if (slot.value.memory != MemoryClass::parameters || !is_float(slot.value.type.dtype)) continue;
+    const Tensor own = arena->get_state(slot.value.name);
+    const Tensor tensor = float_cast(own.type, own.data, DType::f32);
+    const std::span<const float> values = tensor.as<float>();
+    if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) continue;
     throw Error(
         ErrorCode::diverged,
         fmt::format("'{}' is not finite after step {} (epoch {})", slot.value.name, state.step, state.epoch + 1),
@@ -414,9 +425,9 @@ void Trainer::Impl::save() {
   require_finite();
   state.seconds = steady_seconds() - began;
   state.metrics_bytes = log.sync_metrics();
-  swap_averages();
+  use_averages();
   folder.save(*arena, state);
-  swap_averages();
+  use_parameters();
   folder.prune(job.train.checkpoint.keep_last, state.best_step);
 }
 
@@ -532,7 +543,7 @@ TrainResult Trainer::Impl::finish() {
     folder.load_state(result.checkpoint);  // verifies it
     folder.load_tensors(result.checkpoint, *arena, false);
   } else {
-    swap_averages();
+    use_averages();
   }
   const std::int64_t k = job.train.top_k;
   json record = {{"kind", "final"},

@@ -16,26 +16,60 @@ double weight_decay(const Graph& graph, ValueId parameter, const OptimizerConfig
 
 ValueId optimizer_state(Graph& graph, ValueId parameter, const std::string& what) {
   const std::string name = fmt::format("{}/{}", what, graph.value(parameter).name);
-  const TensorType type = graph.type(parameter);
-  return graph.state(name, type, MemoryClass::optimizer);
+  return graph.state(name, {DType::f32, graph.type(parameter).shape}, MemoryClass::optimizer);
 }
 
 std::string update_name(const Graph& graph, ValueId parameter) { return "update." + graph.value(parameter).name; }
 
-// One parameter's step. `scale` is the factor of clipping, or none.
+// One parameter's step. `scale` is the factor of clipping, or none. A bf16 parameter is rounded at random, because
+// most steps are smaller than half of its last bit and would be lost; `rounding` are the attributes that say so and
+// key the draws. It is empty for one in f32.
 struct Step {
   ValueId parameter;
   ValueId gradient;
   ValueId lr;
   ValueId scale;
+  Attrs rounding;
 };
+
+constexpr std::int64_t kRoundingDraws = std::int64_t{1} << 32;  // far from the numbers of the dropout layers
+
+Attrs rounding_of(const Graph& graph, ValueId parameter, std::uint64_t seed, std::size_t index) {
+  if (graph.type(parameter).dtype != DType::bf16) return {};
+  return {{"stochastic_rounding", true},
+          {"seed", static_cast<std::int64_t>(seed)},
+          {"op", kRoundingDraws + static_cast<std::int64_t>(index)}};
+}
+
+ValueId step_input(Graph& graph) { return input_once(graph, "step", {DType::i64, {}}); }
+
+Attrs with(Attrs attrs, const Attrs& more) {
+  attrs.insert(attrs.end(), more.begin(), more.end());
+  return attrs;
+}
+
+// Inputs of an op whose last one, the optimizer's step, is for the rounding alone.
+std::vector<ValueId> with_step(Graph& graph, std::vector<ValueId> inputs, const Step& s) {
+  if (!s.rounding.empty()) inputs.push_back(step_input(graph));
+  return inputs;
+}
+
+// parameter - lr * (direction + weight_decay * parameter) for a bf16 parameter and a direction in f32, which serves as
+// the buffer that an SGD step has but does not need here.
+void step_along(Graph& graph, const Step& s, ValueId direction, double decay) {
+  const auto out =
+      apply_all(graph, "sgd_step", {s.parameter, direction, direction, s.lr, kNoValue, step_input(graph)},
+                with({{"momentum", 0.0}, {"weight_decay", decay}}, s.rounding), update_name(graph, s.parameter));
+  graph.set_update(s.parameter, out[0]);
+}
 
 void add_sgd(Graph& graph, const OptimizerConfig& config, const Step& s) {
   const ValueId buffer = optimizer_state(graph, s.parameter, "momentum");
-  const auto out = apply_all(graph, "sgd_step", {s.parameter, s.gradient, buffer, s.lr, s.scale},
-                             {{"momentum", config.momentum},
-                              {"weight_decay", weight_decay(graph, s.parameter, config)},
-                              {"nesterov", config.nesterov}},
+  const auto out = apply_all(graph, "sgd_step", with_step(graph, {s.parameter, s.gradient, buffer, s.lr, s.scale}, s),
+                             with({{"momentum", config.momentum},
+                                   {"weight_decay", weight_decay(graph, s.parameter, config)},
+                                   {"nesterov", config.nesterov}},
+                                  s.rounding),
                              update_name(graph, s.parameter));
   graph.set_update(s.parameter, out[0]);
   graph.set_update(buffer, out[1]);
@@ -44,12 +78,12 @@ void add_sgd(Graph& graph, const OptimizerConfig& config, const Step& s) {
 void add_adamw(Graph& graph, const OptimizerConfig& config, const Step& s) {
   const ValueId m = optimizer_state(graph, s.parameter, "m");
   const ValueId v = optimizer_state(graph, s.parameter, "v");
-  const ValueId step = input_once(graph, "step", {DType::i64, {}});
-  const auto out = apply_all(graph, "adamw_step", {s.parameter, s.gradient, m, v, s.lr, step, s.scale},
-                             {{"beta1", config.beta1},
-                              {"beta2", config.beta2},
-                              {"epsilon", config.epsilon},
-                              {"weight_decay", weight_decay(graph, s.parameter, config)}},
+  const auto out = apply_all(graph, "adamw_step", {s.parameter, s.gradient, m, v, s.lr, step_input(graph), s.scale},
+                             with({{"beta1", config.beta1},
+                                   {"beta2", config.beta2},
+                                   {"epsilon", config.epsilon},
+                                   {"weight_decay", weight_decay(graph, s.parameter, config)}},
+                                  s.rounding),
                              update_name(graph, s.parameter));
   graph.set_update(s.parameter, out[0]);
   graph.set_update(m, out[1]);
@@ -58,10 +92,12 @@ void add_adamw(Graph& graph, const OptimizerConfig& config, const Step& s) {
 
 void add_lion(Graph& graph, const OptimizerConfig& config, const Step& s) {
   const ValueId m = optimizer_state(graph, s.parameter, "m");
-  const auto out = apply_all(
-      graph, "lion_step", {s.parameter, s.gradient, m, s.lr, s.scale},
-      {{"beta1", config.beta1}, {"beta2", config.beta2}, {"weight_decay", weight_decay(graph, s.parameter, config)}},
-      update_name(graph, s.parameter));
+  const auto out = apply_all(graph, "lion_step", with_step(graph, {s.parameter, s.gradient, m, s.lr, s.scale}, s),
+                             with({{"beta1", config.beta1},
+                                   {"beta2", config.beta2},
+                                   {"weight_decay", weight_decay(graph, s.parameter, config)}},
+                                  s.rounding),
+                             update_name(graph, s.parameter));
   graph.set_update(s.parameter, out[0]);
   graph.set_update(m, out[1]);
 }
@@ -76,11 +112,20 @@ void add_adafactor(Graph& graph, const OptimizerConfig& config, const Step& s) {
   if (matrix) {
     column = graph.state("columns/" + name, {DType::f32, {type.elements() / type.dim(0)}}, MemoryClass::optimizer);
   }
-  const ValueId step = input_once(graph, "step", {DType::i64, {}});
-  const auto out =
-      apply_all(graph, "adafactor_step", {s.parameter, s.gradient, row, s.lr, step, column, s.scale},
-                {{"weight_decay", weight_decay(graph, s.parameter, config)}}, update_name(graph, s.parameter));
-  graph.set_update(s.parameter, out[0]);
+  const double decay = weight_decay(graph, s.parameter, config);
+  const bool rounded = !s.rounding.empty();
+  // A step of rate 1 from 0 gives the direction, to be followed by one that rounds.
+  const ValueId start =
+      rounded ? apply(graph, "full", {}, {{"shape", type.shape}, {"value", 0.0}}, "zero." + name) : s.parameter;
+  const ValueId lr = rounded ? graph.constant(Tensor::scalar_f32(1)) : s.lr;
+  const auto out = apply_all(graph, "adafactor_step", {start, s.gradient, row, lr, step_input(graph), column, s.scale},
+                             {{"weight_decay", rounded ? 0.0 : decay}},
+                             rounded ? "direction." + name : update_name(graph, s.parameter));
+  if (rounded) {
+    step_along(graph, s, apply(graph, "affine", {out[0]}, {{"scale", -1.0}}, "downhill." + name), decay);
+  } else {
+    graph.set_update(s.parameter, out[0]);
+  }
   graph.set_update(row, out[1]);
   if (matrix) graph.set_update(column, out[2]);
 }
@@ -94,10 +139,18 @@ void add_muon(Graph& graph, const OptimizerConfig& config, Step s) {
     return add_adamw(graph, config, s);
   }
   const ValueId buffer = optimizer_state(graph, s.parameter, "momentum");
-  const MuonStep step = muon_step(graph, s.parameter, s.gradient, buffer, s.lr, s.scale,
-                                  {config.momentum, config.nesterov, config.weight_decay});
-  graph.set_update(s.parameter, step.param);
-  graph.set_update(buffer, step.buffer);
+  const MuonOptions options{config.momentum, config.nesterov, config.weight_decay};
+  if (s.rounding.empty()) {
+    const MuonStep step = muon_step(graph, s.parameter, s.gradient, buffer, s.lr, s.scale, options);
+    graph.set_update(s.parameter, step.param);
+    graph.set_update(buffer, step.buffer);
+    return;
+  }
+  const ValueId gradient =
+      apply(graph, "cast", {s.gradient}, {{"to", std::string("f32")}}, graph.value(s.gradient).name + ".f32");
+  const MuonDirection to = muon_direction(graph, gradient, buffer, s.scale, options);
+  step_along(graph, s, to.direction, options.weight_decay);
+  graph.set_update(buffer, to.buffer);
 }
 
 void add_step(Graph& graph, const OptimizerConfig& config, const Step& s) {
@@ -114,13 +167,19 @@ void add_step(Graph& graph, const OptimizerConfig& config, const Step& s) {
 
 std::string average_name(const std::string& name) { return "average/" + name; }
 
+std::string set_aside_name(const Value& parameter) {
+  return (parameter.type.dtype == DType::bf16 ? "weights/" : "average/") + parameter.name;
+}
+
+bool is_averaged(const Value& state) { return state.memory == MemoryClass::parameters && is_float(state.type.dtype); }
+
 ValueId input_once(Graph& graph, const std::string& name, TensorType type) {
   if (const auto known = graph.find(name)) return *known;
   return graph.input(name, std::move(type));
 }
 
 void add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
-                 const std::vector<ValueId>& gradients) {
+                 const std::vector<ValueId>& gradients, std::uint64_t seed) {
   const ValueId lr = graph.input("lr", {DType::f32, {}});
   ValueId scale = kNoValue;
   if (config.clip_norm > 0) {
@@ -132,19 +191,22 @@ void add_updates(Graph& graph, const TrainConfig& config, const std::vector<Valu
     graph.set_output("grad_norm", out[1]);
   }
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    add_step(graph, config.optimizer, {parameters[i], gradients[i], lr, scale});
+    add_step(graph, config.optimizer,
+             {parameters[i], gradients[i], lr, scale, rounding_of(graph, parameters[i], seed, i)});
   }
 }
 
 void add_averages(Graph& graph, const AverageConfig& config) {
   for (const ValueId state : graph.states()) {
     const Value value = graph.value(state);
-    if (value.memory != MemoryClass::parameters || value.type.dtype != DType::f32) continue;
+    if (!is_averaged(value)) continue;
     ValueId now = state;
     for (const Update& update : graph.updates()) {
       if (update.state == state) now = update.value;
     }
-    const ValueId average = graph.state(average_name(value.name), value.type, MemoryClass::optimizer);
+    const ValueId average =
+        graph.state(average_name(value.name), {DType::f32, value.type.shape}, MemoryClass::optimizer);
+    if (value.type.dtype != DType::f32) graph.state(set_aside_name(value), value.type, MemoryClass::optimizer);
     graph.set_update(average,
                      apply(graph, "average_step", {average, now}, {{"decay", config.decay}}, average_name(value.name)));
   }

@@ -11,14 +11,20 @@ namespace trivet {
 // The input of that name, which may be there already.
 ValueId input_once(Graph& graph, const std::string& name, TensorType type);
 
-// Clipping and the optimizer's step for each parameter. Adds the inputs lr and, where needed, step.
+// Clipping and the optimizer's step for each parameter. Adds the inputs lr and, where needed, step. Parameters in bf16
+// are rounded stochastically, by draws that `seed` and the step key.
 void add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
-                 const std::vector<ValueId>& gradients);
+                 const std::vector<ValueId>& gradients, std::uint64_t seed);
 
-// The moving average of every state of the class parameters, after its update.
+// The moving average, in f32, of every state that is_averaged(), after its update.
 void add_averages(Graph& graph, const AverageConfig& config);
 
+// Floats of the class parameters.
+bool is_averaged(const Value& state);
 // "average/<name>": the state with the average of another.
 std::string average_name(const std::string& name);
+// The state that holds a parameter while its average is in its place: that of the average, which changes places with
+// it, or for a bf16 parameter "weights/<name>", because the f32 average would not fit in the parameter's place.
+std::string set_aside_name(const Value& parameter);
 
 }  // namespace trivet

@@ -146,7 +146,7 @@ ModelConfig read_model(const ConfigNode& node) {
     model.hidden = node.integers("hidden", hidden, 1, kMillion, kMaxLayers);
   }
   if (has("channels", {"cnn"})) model.channels = node.integers("channels", model.channels, 1, 65536, 64);
-  model.precision = node.choice("precision", model.precision, Names{"f32", "bf16"});
+  model.precision = node.choice("precision", model.precision, Names{"f32", "bf16", "bf16_weights"});
   if (has("form", {"resnet"})) model.form = node.choice("form", model.form, Names{"cifar", "imagenet"});
   if (has("depth", {"resnet", "lstm"})) model.depth = node.integer("depth", model.name == "lstm" ? 1 : 20, 1, 1000);
   if (has("width", {"resnet"})) model.width = node.integer("width", model.form == "cifar" ? 16 : 64, 1, 65536);
@@ -262,6 +262,7 @@ InferConfig read_infer(const ConfigNode& root, const std::filesystem::path& base
   infer.batch = node.integer("batch", infer.batch, 1, kMillion);
   infer.output = resolve(node, "output", node.path("output"), base);
   infer.format = node.choice("format", infer.format, Names{"csv", "jsonl", "npy"});
+  infer.precision = node.choice("precision", infer.precision, Names{"model", "int8"});
   return infer;
 }
 

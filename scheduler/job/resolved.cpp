@@ -188,6 +188,7 @@ void write_infer(ConfigWriter& out, const InferConfig& infer) {
   out.integer("batch", infer.batch);
   if (!infer.output.empty()) out.text("output", infer.output.native());
   out.text("format", infer.format);
+  out.text("precision", infer.precision);
   out.close();
 }
 

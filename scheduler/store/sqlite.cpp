@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -55,7 +57,10 @@ void Database::fail(const std::string& doing) const {
   std::string reason = sqlite3_errmsg(handle_);
   const int system = sqlite3_system_errno(handle_);
   const int kind = code & 0xFF;
-  if (system != 0 && (kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR || kind == SQLITE_READONLY)) {
+  // SQLite says that a file beside this one is not there, which it could not make.
+  if (kind == SQLITE_CANTOPEN && ::access(std::filesystem::absolute(path_).parent_path().c_str(), W_OK) != 0) {
+    reason = fmt::format("its folder cannot be written to ({})", std::strerror(errno));
+  } else if (system != 0 && (kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR || kind == SQLITE_READONLY)) {
     reason += fmt::format(" ({})", std::strerror(system));
   }
   throw Error(ErrorCode::io, fmt::format("{}: {} failed: {}", path_.string(), doing, reason), hint_for(code));

@@ -52,7 +52,7 @@ TEST_F(ArrayData, StandardisesEachFeature) {
   EXPECT_THAT(data->target().class_names, ElementsAre("-1", "7"));
   EXPECT_EQ(read_sample(*data, 0).label, 1);
   EXPECT_EQ(data->label(1), 0);
-  EXPECT_EQ(source_->resident_bytes(), 8u);  // the labels; the arrays are mapped
+  EXPECT_EQ(source_->resident_bytes(), 6 * sizeof(float) + 2 * sizeof(std::int64_t) + 8);  // x, y, labels
 }
 
 TEST_F(ArrayData, LeavesValuesAsTheyAreWithoutNormalising) {

@@ -1,5 +1,6 @@
 #include "trivet/data/image_data.h"
 
+#include "tests/data/samples.h"
 #include "tests/formats/test_files.h"
 #include "trivet/base/hash.h"
 #include "trivet/data/normalization.h"
@@ -23,10 +24,11 @@ TEST(ImageData, HoldsPixelsLabelsAndClasses) {
   EXPECT_EQ(data.height, 2);
   EXPECT_EQ(data.width, 2);
   EXPECT_EQ(data.channels, 1);
-  EXPECT_EQ(data.pixels, kPixels);
+  EXPECT_EQ(testing::pixels_of(data), kPixels);
   EXPECT_EQ(data.labels, (std::vector<std::int32_t>{4, 200, 0}));
   EXPECT_EQ(data.classes, 201);
-  EXPECT_EQ(*data.sample(1), 4);
+  std::vector<std::byte> scratch;
+  EXPECT_EQ(*data.sample(1, scratch), 4);
 }
 
 TEST(ImageData, ReadsChannelsAndWorksWithoutLabels) {

@@ -18,8 +18,9 @@ std::unique_ptr<DataSource> source(std::int64_t count = 20, std::int64_t height 
 
 TEST(ImageSource, LearnsFromTheTrainingSamplesAlone) {
   ImageData data = random_images(4, 2, 2, 1);
-  std::fill(data.pixels.begin(), data.pixels.end(), std::uint8_t{10});
-  std::fill(data.pixels.begin() + 8, data.pixels.end(), std::uint8_t{250});  // samples 2 and 3
+  std::vector<std::uint8_t> pixels(16, 10);
+  std::fill(pixels.begin() + 8, pixels.end(), std::uint8_t{250});  // samples 2 and 3
+  testing::set_pixels(data, pixels);
   const auto images = image_source(std::move(data), kFiles);
   const Preparation p = images->fit(std::vector<std::int64_t>{0, 1}, {});
   EXPECT_EQ(p.kind, "images");

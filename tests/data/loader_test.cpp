@@ -77,9 +77,11 @@ TEST(Loader, GivesEverySampleNormalizedWithItsLabel) {
           const std::int64_t sample = order[position];
           ASSERT_EQ(batches[b].sample[i], sample);
           EXPECT_EQ(batches[b].y[i], data.labels[static_cast<std::size_t>(sample)]);
+          std::vector<std::byte> scratch;
+          const std::uint8_t* raw = data.sample(sample, scratch);
           for (std::size_t e = 0; e < data.sample_elements(); ++e) {
             const std::size_t c = e % static_cast<std::size_t>(channels);
-            const double expected = (data.sample(sample)[e] - normalization.mean[c]) / normalization.stddev[c];
+            const double expected = (raw[e] - normalization.mean[c]) / normalization.stddev[c];
             ASSERT_EQ(batches[b].x[i * data.sample_elements() + e], static_cast<float>(expected));
           }
         }
@@ -141,7 +143,7 @@ TEST(Loader, AugmentsASampleTheSameInAnyBatch) {
 
 TEST(Loader, FillsCropsWithTheRawPixelZero) {
   ImageData data = random_images(64, 5, 5, 1);
-  std::fill(data.pixels.begin(), data.pixels.end(), std::uint8_t{200});
+  testing::set_pixels(data, std::vector<std::uint8_t>(data.pixels.size(), 200));
   Images images(std::move(data), {4, false});
   images.preparation.values["mean"] = {100.0};
   images.preparation.values["stddev"] = {50.0};

@@ -17,13 +17,14 @@ using testing::random_images;
 
 TEST(Normalization, IsMeanAndDeviationOfEachChannel) {
   const ImageData data = random_images(20, 3, 5, 3);
+  const std::vector<std::uint8_t> pixels = testing::pixels_of(data);
   const Normalization n = compute_normalization(data, first_indices(20));
   ASSERT_EQ(n.mean.size(), 3u);
   for (std::size_t c = 0; c < 3; ++c) {
     double mean = 0;
-    for (std::size_t i = c; i < data.pixels.size(); i += 3) mean += data.pixels[i] / 300.0;
+    for (std::size_t i = c; i < pixels.size(); i += 3) mean += pixels[i] / 300.0;
     double variance = 0;
-    for (std::size_t i = c; i < data.pixels.size(); i += 3) variance += std::pow(data.pixels[i] - mean, 2) / 300.0;
+    for (std::size_t i = c; i < pixels.size(); i += 3) variance += std::pow(pixels[i] - mean, 2) / 300.0;
     EXPECT_NEAR(n.mean[c], mean, 1e-9);
     EXPECT_NEAR(n.stddev[c], std::sqrt(variance), 1e-9);
   }
@@ -33,9 +34,9 @@ TEST(Normalization, LearnsNothingFromTheValidationSplit) {
   ImageData data = random_images(50, 4, 4, 2);
   const Split split = split_indices(50, 0.3, 5);
   const Normalization before = compute_normalization(data, split.train);
-  for (const std::int64_t i : split.validation) {
-    std::fill_n(data.pixels.begin() + i * 32, 32, std::uint8_t{255});
-  }
+  std::vector<std::uint8_t> pixels = testing::pixels_of(data);
+  for (const std::int64_t i : split.validation) std::fill_n(pixels.begin() + i * 32, 32, std::uint8_t{255});
+  testing::set_pixels(data, pixels);
   EXPECT_EQ(compute_normalization(data, split.train), before);
   EXPECT_NE(compute_normalization(data, first_indices(50)), before);
 }
@@ -51,7 +52,7 @@ TEST(Normalization, IsTheSameToTheLastBitInAnyOrder) {
 
 TEST(Normalization, TakesAConstantChannelToZero) {
   ImageData data = random_images(4, 2, 2, 1);
-  std::fill(data.pixels.begin(), data.pixels.end(), std::uint8_t{9});
+  testing::set_pixels(data, std::vector<std::uint8_t>(16, 9));
   const Normalization n = compute_normalization(data, first_indices(4));
   EXPECT_EQ(n.stddev[0], 1.0);
   EXPECT_EQ(n.table()[9], 0.0f);

@@ -1,13 +1,13 @@
 #include "tests/fuzz/targets.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <exception>
-#include <filesystem>
-#include <fstream>
-#include <string>
+#include <numeric>
+#include <sstream>
 
+#include "tests/fuzz/feed.h"
+#include "tests/fuzz/fuzz_file.h"
+#include "tests/fuzz/record_targets.h"
 #include "trivet/base/error.h"
 #include "trivet/data/dataset.h"
 #include "trivet/formats/config.h"
@@ -22,32 +22,6 @@
 
 namespace trivet::testing {
 namespace {
-
-using Bytes = std::span<const std::uint8_t>;
-
-std::string text_of(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
-
-// The bytes as a file, in memory where the system has such a folder.
-class FuzzFile {
- public:
-  explicit FuzzFile(Bytes bytes, const char* extension = "") {
-    static const std::filesystem::path kFolder =
-        std::filesystem::is_directory("/dev/shm") ? "/dev/shm" : std::filesystem::temp_directory_path();
-    path_ = kFolder / ("trivet-fuzz-" + std::to_string(::getpid()) + extension);
-    std::ofstream file(path_, std::ios::binary | std::ios::trunc);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  }
-  ~FuzzFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  FuzzFile(const FuzzFile&) = delete;
-  FuzzFile& operator=(const FuzzFile&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 void read_all(TableReader& reader) {
   std::span<const Cell> row;
@@ -69,13 +43,29 @@ void fuzz_gzip(Bytes bytes) {
   }
 }
 
+// From the files to what a model is fed with.
+void learn_and_feed(const DataFiles& files, bool with_target) {
+  const DataConfig config;
+  const std::unique_ptr<DataSource> source = open_data(files, config);
+  std::vector<std::int64_t> samples(static_cast<std::size_t>(source->count()));
+  std::iota(samples.begin(), samples.end(), std::int64_t{0});
+  feed(*source, source->fit(samples, config), with_target);
+}
+
 void fuzz_idx(Bytes bytes) {
   const FuzzFile file(bytes);
-  read_idx_images(file.path());
+  try {
+    read_idx_labels(file.path());
+  } catch (const Error&) {
+    // One file is not both.
+  }
+  DataFiles files;
+  files.images = file.path();
+  learn_and_feed(files, false);
 }
 
 void fuzz_npy(Bytes bytes) {
-  const NpyArray array = parse_npy(std::as_bytes(bytes), "fuzz.npy", nullptr);
+  const NpyArray array = parse_npy(DataBytes(bytes), "fuzz.npy");
   std::vector<double> values(static_cast<std::size_t>(std::min<std::int64_t>(array.elements(), 64)));
   read_npy_elements<double>(array, 0, values);
 }
@@ -103,31 +93,51 @@ void fuzz_json_lines(Bytes bytes) {
   read_all(*open_json_lines(file.path()));
 }
 
-// From the file to what a model is fed with.
 void fuzz_table(Bytes bytes) {
   const FuzzFile file(bytes, ".csv");
   DataFiles files;
   files.file = file.path();
-  const DataConfig config;
-  const std::unique_ptr<DataSource> source = open_data(files, config);
-  std::vector<std::int64_t> samples(static_cast<std::size_t>(source->count()));
-  for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<std::int64_t>(i);
-  const std::unique_ptr<Dataset> data = source->prepare(source->fit(samples, config), true);
-  std::vector<std::vector<std::byte>> buffers;
-  std::vector<std::byte*> inputs;
-  for (const Field& field : data->inputs()) buffers.emplace_back(field.bytes());
-  for (std::vector<std::byte>& buffer : buffers) inputs.push_back(buffer.data());
-  std::vector<std::byte> y(data->target_field() ? data->target_field()->bytes() : 0);
-  for (const std::int64_t sample : samples) data->read(sample, {}, inputs, y.empty() ? nullptr : y.data());
+  learn_and_feed(files, true);
+}
+
+void fuzz_arrays(Bytes bytes) {
+  const FuzzFile file(bytes, ".npz");
+  DataFiles files;
+  files.file = file.path();
+  learn_and_feed(files, true);
+}
+
+// --set, one on each line.
+void fuzz_overrides(Bytes bytes) {
+  std::istringstream lines(text_of(bytes));
+  std::vector<std::string> overrides;
+  for (std::string line; std::getline(lines, line);) overrides.push_back(line);
+  constexpr const char* kJob =
+      "kind: train\nname: a\ndata: {train: {file: a.csv}}\n"
+      "model: {name: layers, layers: [{type: flatten}, {type: dense, units: 2}]}\n";
+  parse_job(kJob, "fuzz.yaml", overrides, "/nonexistent");
 }
 
 void fuzz_event(Bytes bytes) { parse_event(text_of(bytes)); }
 
 constexpr FuzzTarget kTargets[] = {
-    {"config", fuzz_config}, {"job", fuzz_job},     {"gzip", fuzz_gzip},
-    {"idx", fuzz_idx},       {"npy", fuzz_npy},     {"npz", fuzz_npz},
-    {"csv", fuzz_csv},       {"arff", fuzz_arff},   {"json_lines", fuzz_json_lines},
-    {"table", fuzz_table},   {"event", fuzz_event}, {"safetensors", fuzz_safetensors},
+    {"config", fuzz_config},
+    {"job", fuzz_job},
+    {"overrides", fuzz_overrides},
+    {"gzip", fuzz_gzip},
+    {"idx", fuzz_idx},
+    {"npy", fuzz_npy},
+    {"npz", fuzz_npz},
+    {"arrays", fuzz_arrays},
+    {"csv", fuzz_csv},
+    {"arff", fuzz_arff},
+    {"table", fuzz_table},
+    {"json_lines", fuzz_json_lines},
+    {"safetensors", fuzz_safetensors},
+    {"event", fuzz_event},
+    {"checkpoint", fuzz_checkpoint},
+    {"run_folder", fuzz_run_folder},
+    {"store", fuzz_store},
 };
 
 }  // namespace

@@ -28,7 +28,7 @@ std::unique_ptr<DataSource> images(std::int64_t count, std::int64_t side = kSide
   data.count = count;
   data.height = data.width = side;
   data.channels = 1;
-  data.pixels.resize(static_cast<std::size_t>(count * side * side));
+  data.pixels = DataBytes(std::vector<std::uint8_t>(static_cast<std::size_t>(count * side * side)));
   return image_source(std::move(data), {"some.images"});
 }
 
@@ -146,16 +146,16 @@ TEST_F(Inference, NamesARunWithoutCheckpoints) {
   expect_refused(config(run_ / "elsewhere"), {"elsewhere", "no such run or checkpoint"});
 }
 
-TEST_F(Inference, PlansOnePassForEachSizeOfBatch) {
+TEST_F(Inference, PlansOnePassForEachSizeOfTile) {
   const auto plans = [&](std::int64_t count) {
     const InferData data = InferData::of(config(run_.path()), trained(), images(count));
     return plan_inference(config(run_.path()), trained(), data, *device_);
   };
-  EXPECT_THAT(plans(20).predict, UnorderedElementsAre(Key(8), Key(4)));
-  EXPECT_THAT(plans(16).predict, UnorderedElementsAre(Key(8)));
-  EXPECT_THAT(plans(3).predict, UnorderedElementsAre(Key(3)));
+  EXPECT_THAT(plans(20).predict.plans, UnorderedElementsAre(Key(8), Key(4)));
+  EXPECT_THAT(plans(16).predict.plans, UnorderedElementsAre(Key(8)));
+  EXPECT_THAT(plans(3).predict.plans, UnorderedElementsAre(Key(3)));
   const MemoryReport memory = plans(20).memory;
-  EXPECT_EQ(memory.arena_total, Arena::planned_bytes(plans(20).states, plans(20).all()));
+  EXPECT_EQ(memory.arena_total, Arena::planned_bytes(plans(20).states, plans(20).predict.all()));
   EXPECT_EQ(memory.arena[static_cast<std::size_t>(MemoryClass::gradients)], 0u);
   EXPECT_EQ(memory.arena[static_cast<std::size_t>(MemoryClass::optimizer)], 0u);
 }

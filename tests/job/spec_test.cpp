@@ -285,6 +285,8 @@ TEST_F(JobTest, RoundTripsThroughTheResolvedForm) {
       train_text("model: {name: logistic}\n"),
       infer_text("infer: {run: some-id}\n"),
       infer_text("infer: {run: 'run #1', output: 'a b: c.csv', format: npy}\n"),
+      infer_text("infer: {run: r, precision: int8}\n"),
+      train_text("model: {name: mlp, precision: bf16_weights}\n"),
   };
   for (const std::string& text : texts) {
     SCOPED_TRACE(text);
@@ -318,9 +320,10 @@ TEST_F(JobTest, ResolvedFormHoldsEveryKeyThatApplies) {
 
 TEST_F(JobTest, ResolvedFormIsWritten) {
   const std::string resolved = resolved_yaml(parse(infer_text("infer: {run: r1}\n")));
-  EXPECT_EQ(resolved, fmt::format("kind: infer\nname: i\nseed: 1\ndevice: cpu\nthreads: 0\ndata:\n  images: {}\n"
-                                  "infer:\n  run: r1\n  checkpoint: best\n  batch: 256\n  format: csv\n",
-                                  (folder_ / "images.idx").native()));
+  EXPECT_EQ(resolved,
+            fmt::format("kind: infer\nname: i\nseed: 1\ndevice: cpu\nthreads: 0\ndata:\n  images: {}\n"
+                        "infer:\n  run: r1\n  checkpoint: best\n  batch: 256\n  format: csv\n  precision: model\n",
+                        (folder_ / "images.idx").native()));
 }
 
 TEST_F(JobTest, OverridesAreAppliedBeforeChecking) {

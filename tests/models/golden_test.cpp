@@ -8,6 +8,7 @@
 #include "trivet/models/build.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/gradients.h"
+#include "trivet/passes/passes.h"
 
 namespace trivet {
 namespace {
@@ -59,12 +60,14 @@ void add_update(Graph& graph, const std::string& optimizer, const json& settings
 
 // A whole training step as one graph: the losses of the samples are output 0, new states follow in update order.
 Graph training_graph(const std::string& model, const std::string& optimizer, const json& settings) {
-  Graph graph(model);
-  const ValueId x = graph.input("x", {DType::f32, {golden::kBatch, golden::kSide, golden::kSide, 1}});
+  Graph forward(model);
+  const ValueId x = forward.input("x", {DType::f32, {golden::kBatch, golden::kSide, golden::kSide, 1}});
+  forward.set_output("logits", build_model(forward, golden_model(model), x, true, 1));
+  Graph graph = fuse_norm(forward);
+  const ValueId logits = graph.remove_output("logits");
   const ValueId labels = graph.input("labels", {DType::i32, {golden::kBatch}});
   const ValueId lr = graph.input("lr", {DType::f32, {}});
   const ValueId step = graph.input("optimizer_step", {DType::i64, {}});
-  const ValueId logits = build_model(graph, golden_model(model), x, true, 1);
   const ValueId loss = apply(graph, "cross_entropy", {logits, labels});
   graph.set_output("loss", loss);
 

@@ -149,6 +149,68 @@ TEST(Fuse, ALossWhoseGradientDependsOnItselfStaysApart) {
   EXPECT_EQ(count(fused, "softmax_cross_entropy"), 0);
 }
 
+TEST(Fuse, ALossWithClassWeightsAndItsGradientBecomeOneNode) {
+  Graph g;
+  const ValueId x = g.input("x", f32({6, 4}));
+  const ValueId y = g.input("y", {DType::i32, {6}});
+  const ValueId weights = g.input("weights", f32({4}));
+  const ValueId loss = apply(g, "cross_entropy", {x, y, weights}, {{"label_smoothing", 0.1}});
+  g.set_output("loss", loss);
+  g.set_output("dx", gradients(g, loss, g.input("dloss", f32({6})), std::vector{x})[0]);
+  const Graph fused = fuse(g);
+  EXPECT_EQ(fused.nodes().size() + 1, g.nodes().size());
+  EXPECT_EQ(count(fused, "softmax_cross_entropy"), 1);
+  EXPECT_EQ(count(fused, "cross_entropy"), 0);
+  const std::vector<std::int32_t> labels = {0, 1, 2, 3, 1, 2};
+  const std::map<std::string, Tensor> bindings = {{"x", filled(f32({6, 4}), 5)},
+                                                  {"y", Tensor::of<std::int32_t>(DType::i32, {6}, labels)},
+                                                  {"weights", filled(f32({4}), 6)},
+                                                  {"dloss", filled(f32({6}), 7)}};
+  const std::vector<Tensor> expected = run(g, bindings), found = run(fused, bindings);
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(expected[0].as<float>()[i], found[0].as<float>()[i], 1e-6) << i;
+  EXPECT_EQ(found[1].data, expected[1].data);
+}
+
+TEST(Fuse, ALossStaysApartFromTheGradientWithOtherClassWeights) {
+  Graph g;
+  const ValueId x = g.input("x", f32({6, 4}));
+  const ValueId y = g.input("y", {DType::i32, {6}});
+  const ValueId weighted = apply(g, "cross_entropy", {x, y, g.input("weights", f32({4}))});
+  const ValueId plain = apply(g, "cross_entropy", {x, y});
+  const ValueId other = apply(g, "cross_entropy", {x, y, g.input("other", f32({4}))});
+  g.set_output("loss", apply(g, "add", {weighted, plain}));
+  g.set_output("dx", gradients(g, other, g.input("dloss", f32({6})), std::vector{x})[0]);
+  EXPECT_EQ(count(fuse(drop_dead(g)), "cross_entropy"), 2);
+}
+
+TEST(Fuse, BiasAndActivationJoinConvolutionsOfEveryRank) {
+  for (const char* op : {"conv2d", "conv", "conv_transpose"}) {
+    for (const std::size_t rank : {3U, 4U, 5U}) {
+      const std::string name = op;
+      if (name != "conv_transpose" && (name == "conv2d") != (rank == 4)) continue;
+      SCOPED_TRACE(name + " of rank " + std::to_string(rank));
+      Shape image(rank, 5), kernel(rank, 3);
+      image[0] = 2;
+      image.back() = kernel.front() = kernel.back() = 4;
+      Graph g;
+      const ValueId x = g.input("x", f32(image));
+      const ValueId w = g.parameter("w", f32(kernel), {Init::Kind::normal, 0.3});
+      const ValueId b = g.parameter("b", f32({4}), {Init::Kind::normal, 1.0});
+      g.set_output("y", apply(g, "relu", {apply(g, "add", {b, apply(g, op, {x, w})})}));
+      const Graph fused = fuse(g);
+      // A transposed convolution takes a bias but no activation.
+      EXPECT_EQ(fused.nodes().size(), name == "conv_transpose" ? 2U : 1U);
+      EXPECT_EQ(count(fused, "add"), 0);
+      const std::map<std::string, Tensor> bindings = {{"x", filled(f32(image), 1)}};
+      const Tensor expected = run(g, bindings)[0], found = run(fused, bindings)[0];
+      ASSERT_EQ(expected.as<float>().size(), found.as<float>().size());
+      for (std::size_t i = 0; i < expected.as<float>().size(); ++i) {
+        ASSERT_NEAR(expected.as<float>()[i], found.as<float>()[i], 1e-5) << i;
+      }
+    }
+  }
+}
+
 TEST(PoolBeforeRelu, GivesTheSameBitsForwardAndBackward) {
   const auto build = [](bool rewrite) {
     Graph forward;

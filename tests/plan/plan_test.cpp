@@ -81,6 +81,53 @@ TEST(Plan, RandomGraphsGiveTheSameValuesAsNodeByNodeEvaluation) {
   }
 }
 
+// y = exp(s) x + exp(s): exp(s) is needed by every run, s + s by that one alone.
+Graph with_fixed_part() {
+  Graph g;
+  const ValueId x = g.input("x", f32({4}));
+  const ValueId s = g.state("s", f32({4}), MemoryClass::parameters, {Init::Kind::constant, 0.5});
+  const ValueId e = apply(g, "exp", {apply(g, "add", {s, s})});
+  g.set_output("y", apply(g, "add", {apply(g, "mul", {e, x}), e}));
+  return g;
+}
+
+TEST(Plan, ComputesWhatDependsOnFixedStatesAloneOnlyAfterTheyChange) {
+  const Graph g = with_fixed_part();
+  const auto device = open_device("cpu", {1, {}});
+  StateLayout states(64);
+  states.add(g);
+  const auto plan = compile(g, states, *device, {.fixed_states = true});
+  EXPECT_EQ(plan->first_repeated, 2u);
+  EXPECT_EQ(plan->steps.size(), 4u);
+  EXPECT_EQ(plan->constant_bytes, 64u);  // exp(s) stays, s + s does not
+  const auto arena = std::make_shared<Arena>(device, states, std::vector{plan});
+  arena->initialize(0);
+  Session session(arena, plan, /*poison=*/true);
+  const std::vector<float> x = {0, 1, 2, 3};
+  const auto expect_run = [&](float s) {
+    session.set_input("x", x.data(), 16);
+    session.run();
+    for (std::size_t i = 0; i < 4; ++i) {
+      EXPECT_FLOAT_EQ(session.output("y").as<float>()[i], std::exp(2 * s) * (x[i] + 1));
+    }
+  };
+  expect_run(0.5F);
+  expect_run(0.5F);
+  Tensor s(f32({4}));
+  std::fill(s.as<float>().begin(), s.as<float>().end(), 0.25F);
+  arena->set_state("s", s);
+  expect_run(0.25F);
+}
+
+TEST(Plan, RefusesFixedStatesThatTheGraphUpdates) {
+  Graph g;
+  const ValueId s = g.state("s", f32({4}), MemoryClass::parameters);
+  g.set_update(s, apply(g, "add", {s, s}));
+  StateLayout states(64);
+  states.add(g);
+  EXPECT_THROW(compile(g, states, *open_device("cpu", {1, {}}), {.fixed_states = true}), Error);
+}
+
 TEST(Plan, TheCheckerFindsABufferThatIsOverwrittenTooEarly) {
   int found = 0, tried = 0;
   for (std::uint32_t seed = 0; seed < 40; ++seed) {

@@ -24,6 +24,18 @@ class FailureTest : public ::testing::Test {
     write_small_set(folder_, "test", 50, 12, 6);
   }
 
+  // The id of a run that was stopped at its first checkpoint.
+  static std::string interrupted_run(const Workspace& workspace, const fs::path& job) {
+    for (int i = 1; i < 8; ++i) {  // it may be done before the signal is there
+      const std::string id = fmt::format("r{:04}", i);
+      Program program(workspace.command({"run", job.string()}));
+      wait_while_running(program, [&] { return !checkpoint_steps(workspace.checkpoints(id)).empty(); });
+      program.signal(SIGINT);
+      if (program.wait().exit_code == 75) return id;
+    }
+    return {};
+  }
+
   // Each of the run's checkpoints predicts.
   void expect_usable_checkpoints(const Workspace& workspace, const std::string& id) const {
     const fs::path checkpoints = workspace.checkpoints(id);
@@ -104,16 +116,8 @@ TEST_F(FailureTest, OnAFullDiskTheLastCheckpointStaysAndTheRunCanGoOn) {
   const Workspace reference(folder_ / "reference");
   ASSERT_EQ(reference.trivet({"run", job.string()}).exit_code, 0);
 
-  Ended ended;
-  std::string id;
-  for (int i = 1; i < 8 && ended.exit_code != 75; ++i) {  // it may be done before the signal is there
-    id = "r000" + std::to_string(i);
-    Program program(workspace_.command({"run", job.string()}));
-    wait_while_running(program, [&] { return !checkpoint_steps(workspace_.checkpoints(id)).empty(); });
-    program.signal(SIGINT);
-    ended = program.wait();
-  }
-  ASSERT_EQ(ended.exit_code, 75) << ended.err;
+  const std::string id = interrupted_run(workspace_, job);
+  ASSERT_NE(id, "");
   const std::vector<int> before = checkpoint_steps(workspace_.checkpoints(id));
 
   const Ended full = workspace_.trivet({"resume", id}, {.file_limit = 400'000});
@@ -126,6 +130,21 @@ TEST_F(FailureTest, OnAFullDiskTheLastCheckpointStaysAndTheRunCanGoOn) {
   const Ended resumed = workspace_.trivet({"resume", id});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   expect_same_outcome(reference.folder("r0001"), workspace_.folder(id));
+}
+
+TEST_F(FailureTest, AWorkerThatIsKilledIsToldAsTheReason) {
+  const fs::path job = folder_.write("job.yaml", large_job());
+  Ended ended;
+  for (int i = 1; i < 8 && ended.exit_code != 128 + SIGKILL; ++i) {  // it may be done before
+    Program program(workspace_.command({"run", job.string()}));
+    const std::string id = fmt::format("r{:04}", i);
+    wait_while_running(program, [&] { return !checkpoint_steps(workspace_.checkpoints(id)).empty(); });
+    const std::optional<ProcessId> worker = program.worker();
+    if (worker) ::kill(static_cast<pid_t>(worker->pid), SIGKILL);
+    ended = program.wait();
+  }
+  EXPECT_EQ(ended.exit_code, 128 + SIGKILL) << ended.err;
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("the worker ended with SIGKILL"), HasSubstr("failed; its log is ")));
 }
 
 TEST_F(FailureTest, ARunIsNotResumedOnOtherData) {
@@ -154,9 +173,15 @@ class SmallDisk {
   }
   bool mounted() const { return mounted_; }
   std::string error() const { return std::strerror(error_); }
-  bool grow() const { return ::mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT, "size=16m") == 0; }
+  bool grow() const { return remount(0, "size=16m"); }
+  bool forbid_writing() const { return remount(MS_RDONLY, nullptr); }
+  bool allow_writing() const { return remount(0, nullptr); }
 
  private:
+  bool remount(unsigned long flags, const char* options) const {
+    return ::mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT | flags, options) == 0;
+  }
+
   fs::path path_;
   bool mounted_ = false;
   int error_ = 0;
@@ -182,6 +207,36 @@ TEST_F(FailureTest, OnASmallDiskLikewise) {
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.out, HasSubstr("going on from checkpoint"));
   expect_same_outcome(reference.folder("r0001"), workspace.folder("r0001"));
+}
+
+// Unlike permissions, this binds root as well.
+TEST_F(FailureTest, OnADiskThatTurnsReadOnlyTheRunIsKeptAndCanGoOn) {
+  const fs::path job = folder_.write("job.yaml", large_job());
+  const SmallDisk disk(folder_ / "disk");
+  if (!disk.mounted()) GTEST_SKIP() << "this process may not mount a file system: " << disk.error();
+  ASSERT_TRUE(disk.grow());
+  const Workspace reference(folder_ / "reference");
+  ASSERT_EQ(reference.trivet({"run", job.string()}).exit_code, 0);
+  const Workspace workspace(folder_ / "disk" / "runs");
+  const std::string id = interrupted_run(workspace, job);
+  ASSERT_NE(id, "");
+
+  ASSERT_TRUE(disk.forbid_writing());
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"resume", id}, {"run", job.string()}, {"report", id}}) {
+    const Ended refused = workspace.trivet(arguments);
+    EXPECT_EQ(refused.exit_code, 7) << arguments[0] << ": " << refused.out;
+    EXPECT_THAT(refused.err, AllOf(HasSubstr(workspace.path().string()), HasSubstr("ead-only"), HasSubstr("hint: ")));
+  }
+  const Workspace fresh(folder_ / "disk" / "fresh");
+  const Ended refused = fresh.trivet({"run", job.string()});
+  EXPECT_EQ(refused.exit_code, 7) << refused.out;
+  EXPECT_THAT(refused.err, AllOf(HasSubstr(fresh.path().string()), HasSubstr("Read-only file system")));
+
+  ASSERT_TRUE(disk.allow_writing());
+  const Ended resumed = workspace.trivet({"resume", id});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  expect_same_outcome(reference.folder("r0001"), workspace.folder(id));
 }
 
 }  // namespace

@@ -159,6 +159,38 @@ TEST_F(InferTest, ARunIsNamedByIdNameFolderOrCheckpoint) {
   EXPECT_EQ(slurp(predict("checkpoint.csv", {"infer.run=" + best.string()})), expected);
 }
 
+TEST_F(InferTest, AnExportedModelGivesAlmostTheSamePredictions) {
+  const std::string folder = (folder_ / "model").string();
+  const Ended exported = workspace_.trivet({"export", "cnn", "--output", folder, "--weights", "f16"});
+  ASSERT_EQ(exported.exit_code, 0) << exported.err;
+  EXPECT_THAT(exported.out, AllOf(HasSubstr("weights in f16"), HasSubstr("KiB")));
+  const auto size = [](const fs::path& path) { return static_cast<double>(fs::file_size(path / "model.safetensors")); };
+  const fs::path best = checkpoint_path(checkpoints(), trained().at("checkpoint").get<int>());
+  EXPECT_LT(size(folder_ / "model"), 0.6 * size(best));
+  const Tensor whole = read_npy(predict("whole.npy", {"infer.format=npy"}));
+  const Tensor half = read_npy(predict("half.npy", {"infer.format=npy", "infer.run=" + folder}));
+  ASSERT_EQ(whole.type, half.type);
+  EXPECT_NE(whole.data, half.data);
+  for (std::size_t i = 0; i < whole.as<float>().size(); ++i) {
+    ASSERT_NEAR(whole.as<float>()[i], half.as<float>()[i], 0.01) << "element " << i;
+  }
+  const Ended again = workspace_.trivet({"export", "cnn", "--output", folder});
+  EXPECT_EQ(again.exit_code, 7) << again.out;
+  EXPECT_THAT(again.err, HasSubstr("there already"));
+}
+
+TEST_F(InferTest, In8BitsTheRangesAreThoseOfTheTrainingData) {
+  const Tensor whole = read_npy(predict("whole.npy", {"infer.format=npy"}));
+  const Ended ended = workspace_.trivet(command({"infer.precision=int8", "infer.format=npy"}));
+  ASSERT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_THAT(ended.out, AllOf(HasSubstr("int8: ranges are those of"), HasSubstr("train.images")));
+  const Tensor bytes = read_npy(workspace_.folder("r0003") / "predictions.npy");
+  ASSERT_EQ(whole.type, bytes.type);
+  for (std::size_t i = 0; i < whole.as<float>().size(); ++i) {
+    ASSERT_NEAR(whole.as<float>()[i], bytes.as<float>()[i], 0.1) << "element " << i;
+  }
+}
+
 TEST_F(InferTest, WithoutLabelsThereIsNoAccuracy) {
   const fs::path job = folder_.write(
       "bare.yaml", "kind: infer\nname: bare\nthreads: 1\ndata: {images: test.images}\ninfer: {run: cnn}\n");

@@ -112,6 +112,33 @@ TEST_F(RecordTest, ARunWhoseRecordIsDamagedDoesNotHideTheOthers) {
   }
 }
 
+TEST_F(RecordTest, DeepJsonAndAJobFileThatIsNoneArePassedOver) {
+  const std::string job = train_job();
+  ASSERT_EQ(workspace_.trivet({"run", job}).exit_code, 0);
+  ASSERT_EQ(workspace_.trivet({"run", job, "--set", "name=whole"}).exit_code, 0);
+  const std::string deep = R"({"kind":"final","a":)" + std::string(200'000, '[') + std::string(200'000, ']') + "}\n";
+  folder_.write("runs/r0001-cnn/metrics.jsonl", deep);
+  folder_.write("runs/r0001-cnn/job.yaml", ":\n- :\n- a: 1\n- b:\n- c\n  - d: 2\n:: 3\n  -\n[:\n  - e: 4\na:");
+  for (const char* verb : {"show", "report"}) text({verb, "r0001"});
+  parsed({"show", "r0001", "--json"});
+  parsed({"compare", "r0001", "r0002", "--json"});
+}
+
+TEST_F(RecordTest, EachLayerOfAJobHasItsSettings) {
+  const std::string text_of_job = R"(kind: train
+name: by-layers
+data: {train: {images: train.images, labels: train.labels}}
+model:
+  name: layers
+  layers: [{type: conv, filters: 2}, {type: flatten}, {type: dense, units: 10}]
+train: {epochs: 1}
+)";
+  ASSERT_EQ(workspace_.trivet({"run", folder_.write("layers.yaml", text_of_job).string()}).exit_code, 0);
+  EXPECT_THAT(text({"show", "r0001"}),
+              AllOf(HasSubstr("model.layers[0].filters = 2"), HasSubstr("model.layers[1].type = flatten"),
+                    HasSubstr("model.layers[2].units = 10"), HasSubstr("train.epochs = 1")));
+}
+
 TEST_F(RecordTest, OnAPipeThereAreNoControlCharacters) {
   const Ended ended = workspace_.trivet({"run", train_job()});
   ASSERT_EQ(ended.exit_code, 0) << ended.err;

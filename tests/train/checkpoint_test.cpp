@@ -9,10 +9,13 @@
 
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
+#include "trivet/exec/float_cast.h"
+#include "trivet/formats/safetensors.h"
 
 namespace trivet {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -165,6 +168,69 @@ TEST_F(Checkpoints, SavingAStepAgainReplacesIt) {
   folder_.save(*arena_, later);
   EXPECT_EQ(folder_.load_state(3).epoch, 3);
   EXPECT_THAT(folder_.steps(), ElementsAre(3));
+}
+
+class Exports : public Checkpoints {
+ protected:
+  // The state `name` after it was written as `weights` and read again.
+  Tensor through(DType weights, const std::string& name) {
+    fs::remove_all(directory_ / "model");
+    export_model(folder_.path(4), directory_ / "model", weights);
+    Arena other(open_device("cpu", {1, {}}), arena_->states(), {});
+    load_model(directory_ / "model", other);
+    return other.get_state(name);
+  }
+};
+
+TEST_F(Exports, KeepWeightsInTheWidthThatIsAskedForAndAllElseAsItIs) {
+  folder_.save(*arena_, state(4));
+  const Tensor w = arena_->get_state("w");
+  for (const DType weights : {DType::f32, DType::bf16, DType::f16}) {
+    const Tensor expected = float_cast(w.type, w.data, weights);
+    EXPECT_EQ(through(weights, "w").data, float_cast(expected.type, expected.data, DType::f32).data);
+    EXPECT_EQ(through(weights, "running").data, arena_->get_state("running").data);
+    const SafetensorsFile file(directory_ / "model" / "model.safetensors");
+    EXPECT_EQ(file.tensor("w").type.dtype, weights);
+    EXPECT_EQ(file.tensor("running").type.dtype, DType::f32);
+    const TrainState read = load_model_state(directory_ / "model");
+    EXPECT_EQ(read.step, 4);
+    EXPECT_EQ(read.task.target.target_names, state(4).task.target.target_names);
+    EXPECT_FALSE(fs::exists(directory_ / "model" / "optimizer.safetensors"));
+  }
+}
+
+TEST_F(Exports, RefuseWeightsThatAreTooLargeForF16ByName) {
+  Tensor w = arena_->get_state("w");
+  w.as<float>()[7] = -65504.0F;
+  arena_->set_state("w", w);
+  folder_.save(*arena_, state(4));
+  EXPECT_EQ(through(DType::f16, "w").as<float>()[7], -65504.0F);
+  w.as<float>()[7] = -65505.0F;
+  arena_->set_state("w", w);
+  folder_.save(*arena_, state(4));
+  fs::remove_all(directory_ / "model");
+  try {
+    export_model(folder_.path(4), directory_ / "model", DType::f16);
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::checkpoint);
+    EXPECT_THAT(e.what(), AllOf(HasSubstr("'w'"), HasSubstr("-65505"), HasSubstr("place 7"), HasSubstr("65504")));
+  }
+  EXPECT_FALSE(fs::exists(directory_ / "model"));
+  EXPECT_EQ(through(DType::bf16, "w").as<float>()[7], -65536.0F);
+}
+
+TEST_F(Exports, AreNotWrittenOverWhatIsThereAndAreCheckedWhenRead) {
+  folder_.save(*arena_, state(4));
+  export_model(folder_.path(4), directory_ / "model", DType::f16);
+  EXPECT_THROW(export_model(folder_.path(4), directory_ / "model", DType::f32), Error);
+  EXPECT_EQ(SafetensorsFile(directory_ / "model" / "model.safetensors").tensor("w").type.dtype, DType::f16);
+  const fs::path file = directory_ / "model" / "model.safetensors";
+  fs::resize_file(file, fs::file_size(file) - 1);
+  EXPECT_THROW(load_model_state(directory_ / "model"), Error);
+  for (const auto& entry : fs::directory_iterator(directory_)) {
+    EXPECT_THAT(entry.path().filename().string(), ::testing::Not(HasSubstr("exporting")));
+  }
 }
 
 TEST_F(Checkpoints, TensorsOfAnotherModelAreRefusedByName) {

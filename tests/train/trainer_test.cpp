@@ -11,6 +11,7 @@
 #include "trivet/base/file.h"
 #include "trivet/data/image_data.h"
 #include "trivet/data/random.h"
+#include "trivet/formats/safetensors.h"
 
 namespace trivet {
 namespace {
@@ -178,9 +179,11 @@ TEST_F(TrainedRun, AnAutoencoderShowsItsReconstructions) {
   images.count = 120;
   images.height = images.width = 6;
   images.channels = 1;
+  std::vector<std::uint8_t> pixels;
   for (int i = 0; i < 120; ++i) {
-    for (int p = 0; p < 36; ++p) images.pixels.push_back(p / 6 == i % 6 ? 240 : 10);
+    for (int p = 0; p < 36; ++p) pixels.push_back(p / 6 == i % 6 ? 240 : 10);
   }
+  images.pixels = DataBytes(pixels);
   TrainJob job = small_job();
   job.data.train = {"some.images"};
   job.model.name = "autoencoder";
@@ -268,6 +271,30 @@ TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithAveragesSamplersAndEarlyStoppi
   }
 }
 
+TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithWeightsInBf16) {
+  TrainJob job = small_job();
+  job.model.precision = "bf16_weights";
+  job.model.dropout = 0.2;
+  job.train.micro_batch = 7;
+  job.train.average = AverageConfig{0.9, 7};
+  job.train.checkpoint.every_steps = 3;
+  job.train.checkpoint.keep_last = 1000;
+  const Samples samples = labelled_samples(150);
+  const TrainResult whole = run(job, samples, "whole");
+  const CheckpointFolder folder(directory("whole") / "checkpoints");
+  const std::string first = testing::slurp(folder.path(3) / "model.safetensors");
+  EXPECT_THAT(first, HasSubstr("BF16"));
+  for (const std::int64_t step : {3, 9, 15}) {  // before, and after the averages began
+    fs::remove_all(folder_ / "again");
+    fs::copy(directory("whole"), folder_ / "again", fs::copy_options::recursive);
+    forget_after(folder_ / "again", step);
+    const TrainResult again = run(job, samples, "again", true);
+    EXPECT_EQ(again.steps, whole.steps) << step;
+    EXPECT_EQ(model("again"), model("whole")) << step;
+    EXPECT_EQ(evaluation("again"), evaluation("whole")) << step;
+  }
+}
+
 TEST_F(TrainedRun, CheckpointsAndEvaluationUseTheAverages) {
   // A decay of almost 1 from the start keeps the model where it began, whatever the parameters do.
   TrainJob job = small_job();
@@ -286,6 +313,21 @@ TEST_F(TrainedRun, CheckpointsAndEvaluationUseTheAverages) {
   job.train.average = AverageConfig{0.999999, 1'000'000};  // never begins
   run(job, samples, "late");
   EXPECT_EQ(model("late"), model("plain"));
+}
+
+TEST_F(TrainedRun, AveragesOfWeightsInBf16AreKeptInF32) {
+  TrainJob job = small_job();
+  job.model.precision = "bf16_weights";
+  job.train.epochs = 1;
+  const Samples samples = linear_samples(100);
+  run(job, samples, "plain");
+  job.train.average = AverageConfig{0.0, 0};  // the parameters themselves
+  run(job, samples, "last");
+  EXPECT_EQ(model("last"), model("plain"));
+  const CheckpointFolder folder(directory("last") / "checkpoints");
+  const SafetensorsFile optimizer(folder.path(folder.steps().back()) / "optimizer.safetensors");
+  EXPECT_EQ(optimizer.tensor("average/dense1.weight").type.dtype, DType::f32);
+  EXPECT_EQ(optimizer.tensor("weights/dense1.weight").type.dtype, DType::bf16);
 }
 
 TEST_F(TrainedRun, StopsEarlyWhenNothingImproves) {

@@ -36,9 +36,11 @@ Planned plan_any(const JobSpec& spec, const Device& device) {
     return {main, plan.memory, samples, data.counts().train * spec.train.epochs};
   }
   const ChosenCheckpoint chosen = choose_checkpoint(spec.infer);
-  const InferData data = InferData::load(spec.infer, chosen.state);
+  const std::optional<TrainJob> trained = training_job(spec.infer.run);
+  const InferData data = InferData::load(spec.infer, chosen.state, trained ? &*trained : nullptr);
   const InferPlan plan = plan_inference(spec.infer, chosen.state, data, device);
-  return {plan.predict.rbegin()->second, plan.memory, plan.predict.rbegin()->first, data.samples->count()};
+  const auto& [samples, tile] = *plan.predict.plans.rbegin();
+  return {tile.front(), plan.memory, samples, data.samples->count()};
 }
 
 nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {

@@ -35,6 +35,7 @@ class Display final : public RunObserver {
     } else if (const auto* line = std::get_if<LineEvent>(&event)) {
       bar_.line(line->text);
     } else if (const auto* error = std::get_if<ErrorEvent>(&event)) {
+      explained_ = true;
       bar_.clear();
       std::fprintf(stderr, "trivet: %s\n", error->text.c_str());
     } else if (const auto* done = std::get_if<DoneEvent>(&event)) {
@@ -44,15 +45,21 @@ class Display final : public RunObserver {
   void on_interrupt(int, bool forced) override {
     bar_.line(forced ? "killed: the last checkpoint stays" : "stopping: writing a checkpoint (again to kill)");
   }
+  // Whether the worker said why it failed.
+  bool explained() const { return explained_; }
 
  private:
   std::FILE* out_;
   ProgressBar bar_;
+  bool explained_ = false;
 };
 
-void report(const RunResult& result, bool json, Context& context) {
+void report(const RunResult& result, const Display& display, bool json, Context& context) {
   context.exit_code = result.exit_code;
   const JobRecord& job = result.job;
+  if (job.state == JobState::failed && !display.explained()) {
+    std::fprintf(stderr, "trivet: the worker ended with %s\n", job.reason.c_str());
+  }
   write_final_report(job);
   if (json) {
     const nlohmann::json j = {{"id", job.id},           {"name", job.name},
@@ -74,7 +81,7 @@ void run(const Options& options, Context& context) {
   Display display(options.json);
   // Measured here if it is the first time on this machine: it takes memory that is not the worker's.
   open_device(spec.device, {spec.threads, {}})->ceilings();
-  report(run_job(store, {spec.name, spec.kind, resolved_yaml(spec)}, display), options.json, context);
+  report(run_job(store, {spec.name, spec.kind, resolved_yaml(spec)}, display), display, options.json, context);
 }
 
 void resume(const Options& options, Context& context) {
@@ -84,7 +91,7 @@ void resume(const Options& options, Context& context) {
   Store store(folder);
   recover(store);
   Display display(options.json);
-  report(resume_job(store, store.find(options.job).id, display), options.json, context);
+  report(resume_job(store, store.find(options.job).id, display), display, options.json, context);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "tools/trivet/resolve.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
+#include "trivet/base/json.h"
 #include "trivet/base/text.h"
 #include "trivet/service/run.h"
 
@@ -23,36 +24,42 @@ std::string read_if_there(const fs::path& path) {
   }
 }
 
+// A section or list of a job file whose lines are being read.
+struct Open {
+  std::size_t indent = 0;
+  std::string key;
+  int entry = -1;  // of a list
+};
+
+std::string joined(const std::vector<Open>& sections, const std::string& key) {
+  std::string path;
+  for (const Open& section : sections) {
+    path += section.entry < 0 ? section.key + "." : fmt::format("{}[{}].", section.key, section.entry);
+  }
+  return path + key;
+}
+
 // Flattens the job file of a run. Its form is known, since resolved_yaml() wrote it: two spaces a level, "- " before
-// the first key of a list's entry.
+// the first key of a list's entry. What is not of that form is passed over.
 std::vector<std::pair<std::string, std::string>> flatten(const std::string& yaml) {
   std::vector<std::pair<std::string, std::string>> result;
-  std::vector<std::pair<std::size_t, std::string>> open;  // indentation, key
+  std::vector<Open> open;
   std::istringstream lines(yaml);
-  std::string line;
-  int item = -1;
-  while (std::getline(lines, line)) {
-    std::size_t indent = line.find_first_not_of(' ');
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t indent = line.find_first_not_of(' ');
     if (indent == std::string::npos || line[indent] == '#') continue;
-    const bool starts_item = line.compare(indent, 2, "- ") == 0;
-    const std::size_t begin = starts_item ? indent + 2 : indent;
+    while (!open.empty() && open.back().indent >= indent) open.pop_back();
+    const bool starts_entry = line.compare(indent, 2, "- ") == 0;
+    if (starts_entry && !open.empty()) ++open.back().entry;
+    const std::size_t begin = starts_entry ? indent + 2 : indent;
     const std::size_t colon = line.find(':', begin);
-    if (colon == std::string::npos) continue;
-    while (!open.empty() && open.back().first >= begin) open.pop_back();
-    if (starts_item) {
-      item = item < 0 || open.back().second.back() != ']' ? item + 1 : item;
-      while (!open.empty() && open.back().second.front() == '[') open.pop_back();
-      open.emplace_back(indent, fmt::format("[{}]", item));
-    }
+    if (colon == std::string::npos || colon == begin) continue;
     const std::string key = line.substr(begin, colon - begin);
     if (colon + 1 >= line.size()) {
-      open.emplace_back(begin, key);
-      item = -1;
-      continue;
+      open.push_back({begin, key});
+    } else {
+      result.emplace_back(joined(open, key), line.substr(colon + 2));
     }
-    std::string path;
-    for (const auto& [level, name] : open) path += name.front() == '[' ? name : (path.empty() ? "" : ".") + name;
-    result.emplace_back(path.empty() ? key : path + "." + key, line.substr(colon + 2));
   }
   return result;
 }
@@ -66,7 +73,7 @@ RunRecord read_run(const JobRecord& job) {
   std::istringstream lines(read_if_there(job.directory / "metrics.jsonl"));
   std::string line;
   while (std::getline(lines, line)) {
-    json record = json::parse(line, nullptr, false);
+    json record = parse_json(line);
     if (!record.is_object()) continue;  // the last line of a killed run
     const json kind = record.value("kind", json());
     if (kind == "epoch") {

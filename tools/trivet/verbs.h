@@ -22,6 +22,7 @@ void add_plan(CLI::App& app, Context& context);
 void add_runs(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);
 void add_compare(CLI::App& app, Context& context);
+void add_export(CLI::App& app, Context& context);
 void add_report(CLI::App& app, Context& context);
 void add_worker(CLI::App& app, Context& context);
 

@@ -9,10 +9,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tools/trivet/resolve.h"
 #include "tools/trivet/verbs.h"
 #include "trivet/base/build_info.h"
 #include "trivet/base/error.h"
 #include "trivet/base/file.h"
+#include "trivet/base/mapping_loss.h"
 #include "trivet/base/text.h"
 #include "trivet/infer/infer.h"
 #include "trivet/job/spec.h"
@@ -126,7 +128,8 @@ int infer(const JobSpec& spec, const fs::path& directory, EventWriter& events) {
   write_file_atomic(directory / "environment.json", environment(*device).dump(1) + "\n");
   InferConfig config = spec.infer;
   if (config.output.empty()) config.output = fs::absolute(directory / ("predictions." + config.format));
-  const InferResult result = run_inference(config, device, stop_requested, log);
+  const std::optional<TrainJob> trained = training_job(config.run);
+  const InferResult result = run_inference(config, device, stop_requested, log, trained ? &*trained : nullptr);
   if (result.interrupted) return kExitInterrupted;
   events.send(DoneEvent{infer_summary(result, config.output)});
   return 0;
@@ -140,24 +143,50 @@ void remove_unfinished(const fs::path& directory) {
   }
 }
 
+int fail(EventWriter& events, const char* code, const std::string& text, int exit) {
+  events.send(ErrorEvent{code, text});
+  std::fprintf(stderr, "trivet: %s\n", text.c_str());  // worker.log
+  return exit;
+}
+
+int fail(EventWriter& events, const Error& error) {
+  return fail(events, error_code_name(error.code()), error.what(), exit_code(error.code()));
+}
+
+Error mapping_loss(const char* path, std::size_t bytes) {
+  std::error_code error;
+  const std::uintmax_t size = fs::file_size(path, error);
+  if (!error && size >= bytes) {
+    return {ErrorCode::io, fmt::format("{} could not be read any more", path),
+            "see the system's log about the disk or the network that it is on, then resume the run"};
+  }
+  const std::string found = error ? error.message() : fmt::format("it has {} bytes", size);
+  return {ErrorCode::data, fmt::format("{} was cut short while it was in use: {}, expected {}", path, found, bytes),
+          "put it back as it was and resume the run; write new data to another file and rename it"};
+}
+
+EventWriter* mapping_loss_events = nullptr;
+
+// Nothing can be undone from here, and nothing needs to be: checkpoints and results are there whole or not at all.
+[[noreturn]] void end_on_mapping_loss(const char* path, std::size_t bytes) {
+  std::_Exit(fail(*mapping_loss_events, mapping_loss(path, bytes)));
+}
+
 int work(const fs::path& directory, bool resume) {
   EventWriter events;
   catch_stop_signals();
-  const auto fail = [&](const char* code, const std::string& text, int exit) {
-    events.send(ErrorEvent{code, text});
-    std::fprintf(stderr, "trivet: %s\n", text.c_str());  // worker.log
-    return exit;
-  };
+  mapping_loss_events = &events;
+  on_mapping_loss(end_on_mapping_loss);
   try {
     remove_unfinished(directory);
     const JobSpec spec = load_job(directory / kJobFileName, {});
     return spec.kind == "train" ? train(spec, directory, resume, events) : infer(spec, directory, events);
   } catch (const Error& e) {
-    return fail(error_code_name(e.code()), e.what(), exit_code(e.code()));
+    return fail(events, e);
   } catch (const std::bad_alloc&) {
-    return fail("memory", "out of memory", exit_code(ErrorCode::memory));
+    return fail(events, "memory", "out of memory", exit_code(ErrorCode::memory));
   } catch (const std::exception& e) {
-    return fail("internal", fmt::format("internal error: {}", e.what()), exit_code(ErrorCode::internal));
+    return fail(events, "internal", fmt::format("internal error: {}", e.what()), exit_code(ErrorCode::internal));
   }
 }
 

@@ -106,7 +106,7 @@ class DataSource {
   virtual ~DataSource() = default;
   virtual std::int64_t count() const = 0;
   virtual std::string digest() const = 0;  // SHA-256 of the content
-  // What stays in memory; files that are mapped count with nothing, because the system takes their pages back.
+  // What stays in memory, files that are mapped included (trivet/formats/mapped_file.h).
   virtual std::size_t resident_bytes() const = 0;
   // Learns from the given samples alone.
   virtual Preparation fit(std::span<const std::int64_t> train, const DataConfig& config) const = 0;

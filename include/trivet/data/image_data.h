@@ -1,4 +1,4 @@
-// A set of images in memory, with or without labels.
+// A set of images, in its file or in memory, with or without labels.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +9,7 @@
 
 #include "trivet/data/config.h"
 #include "trivet/data/dataset.h"
+#include "trivet/formats/mapped_file.h"
 
 namespace trivet {
 
@@ -17,7 +18,7 @@ struct ImageData {
   std::int64_t height = 0;
   std::int64_t width = 0;
   std::int64_t channels = 0;
-  std::vector<std::uint8_t> pixels;  // (count, height, width, channels)
+  DataBytes pixels;                  // (count, height, width, channels)
   std::vector<std::int32_t> labels;  // (count), each in [0, classes); empty without labels
   std::int64_t classes = 0;          // the largest label + 1; 0 without labels
   // SHA-256 of the content of the image file followed by that of the label file, both uncompressed: the same for
@@ -25,8 +26,11 @@ struct ImageData {
   std::string digest;
 
   std::size_t sample_elements() const { return static_cast<std::size_t>(height * width * channels); }
-  const std::uint8_t* sample(std::int64_t i) const {
-    return pixels.data() + static_cast<std::size_t>(i) * sample_elements();
+  // Where it lies, or else in `scratch`.
+  const std::uint8_t* sample(std::int64_t i, std::vector<std::byte>& scratch) const {
+    const std::size_t elements = sample_elements();
+    const auto bytes = pixels.read(static_cast<std::size_t>(i) * elements, elements, scratch);
+    return reinterpret_cast<const std::uint8_t*>(bytes.data());
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,6 +37,10 @@ class Device : public Target {
   virtual std::size_t memory_bytes() const = 0;  // what a program may use at most
   // The host's address of device memory where the two share it, else null. Lets a reader stream without a copy.
   virtual const std::byte* host_address(const std::byte* device) const = 0;
+  // A batch is best cut into tiles whose largest op touches no more than this, each run by one thread; 0: not at all.
+  virtual std::size_t tile_bytes() const = 0;
+  // Calls task(i, thread) for each i below `tasks`, on all threads() of them. What a task throws is thrown here.
+  virtual void run_tasks(std::int64_t tasks, const std::function<void(std::int64_t, int)>& task) const = 0;
   // Measured once on a machine, then read from the user's cache folder.
   virtual Ceilings ceilings() const = 0;
 };

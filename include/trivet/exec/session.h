@@ -12,7 +12,8 @@
 namespace trivet {
 
 // One allocation for the states, the constants of some plans, and the transient memory that these plans use one after
-// the other:  [states | constants of plan 0 | constants of plan 1 | ... | transient].
+// the other:  [states | constants of plan 0 | constants of plan 1 | ... | transient]. Twins have no constants of their
+// own.
 class Arena {
  public:
   Arena(std::shared_ptr<const Device> device, StateLayout states, std::vector<std::shared_ptr<const Plan>> plans);
@@ -31,6 +32,8 @@ class Arena {
   void set_state(const std::string& name, const TensorType& type, const void* host);
   Tensor get_state(const std::string& name) const;
   std::byte* state_address(const std::string& name) const;
+  // Grows when states are set, or updated by a run.
+  std::uint64_t state_version() const { return state_version_; }
 
  private:
   friend class Session;
@@ -41,6 +44,7 @@ class Arena {
   std::vector<std::shared_ptr<const Plan>> plans_;
   std::vector<std::size_t> constant_offsets_;
   std::size_t transient_offset_ = 0;
+  std::uint64_t state_version_ = 1;
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<DeviceMemory> memory_;
 };
@@ -61,6 +65,9 @@ class Session {
   // memory is used for other values once they were read.
   void set_input(const std::string& name, const void* data, std::size_t bytes);
   void run();
+  // Computes what depends on the states alone, if these have changed. run() does so itself, except for a twin: then
+  // the session of the plan that it was made from is to do so, before any of them runs.
+  void refresh();
   // Copies an output to the host after run(); waits for it.
   Tensor output(const std::string& name) const;
   float scalar(const std::string& name) const;  // an f32 output of one element
@@ -72,7 +79,9 @@ class Session {
     std::vector<kernels::View> in;
     std::vector<kernels::View> out;
     void* workspace;
+    void* packed;
   };
+  void launch(std::size_t step);
   kernels::View view(int value) const;
   void poison_after(int step) const;
   const PlannedValue& named(const std::map<std::string, int>& names, const std::string& name, const char* what) const;
@@ -80,6 +89,8 @@ class Session {
   std::shared_ptr<Arena> arena_;
   std::shared_ptr<const Plan> plan_;
   std::vector<Launch> launches_;
+  bool updates_states_ = false;
+  std::uint64_t seen_version_ = 0;  // of the states, by refresh()
   bool poison_;
 };
 

@@ -6,21 +6,22 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <vector>
 
 #include "trivet/base/types.h"
+#include "trivet/formats/mapped_file.h"
 
 namespace trivet {
 
 struct IdxArray {
-  Shape shape;                      // as in the file
-  std::vector<std::uint8_t> bytes;  // element_count(shape) of them
+  Shape shape;      // as in the file
+  DataBytes bytes;  // element_count(shape) of them
 };
 
-// (N, H, W) or (N, H, W, C), no dimension 0.
-// Error(io): missing, unreadable, a directory. Error(memory): more than this machine has. Error(data): everything else,
-// with the byte offset, what was found and what was expected. Memory use is bounded by what the header announces,
-// and what it announces is refused before anything is read if the file cannot hold it.
+// (N, H, W) or (N, H, W, C), no dimension 0. A plain file stays where it is; gzip is inflated into memory, or beyond
+// data_memory_limit() into a temporary file.
+// Error(io): missing, unreadable, a directory. Error(data): everything else, with the byte offset, what was found and
+// what was expected. Memory use is bounded by what the header announces, and what it announces is refused before
+// anything is read if the file cannot hold it.
 IdxArray read_idx_images(const std::filesystem::path& path);
 
 // (N), N > 0. Errors as above.

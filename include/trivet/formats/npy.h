@@ -3,11 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <span>
 #include <string>
 
 #include "trivet/base/types.h"
+#include "trivet/formats/mapped_file.h"
 
 namespace trivet {
 
@@ -17,14 +17,12 @@ enum class NpyDtype : std::uint8_t { f16, f32, f64, i8, i16, i32, i64, u8, u16, 
 std::size_t npy_dtype_size(NpyDtype dtype);
 const char* npy_dtype_name(NpyDtype dtype);  // as NumPy spells it: "float32"
 
-// An array in a file that is mapped, or in memory where it was compressed.
+// An array in a file, or in memory where it was compressed.
 struct NpyArray {
   NpyDtype dtype = NpyDtype::f32;
   bool swapped = false;  // big-endian
   Shape shape;
-  std::span<const std::byte> data;    // row-major, at any address
-  std::shared_ptr<const void> owner;  // keeps `data` alive
-  std::size_t resident_bytes = 0;     // what `owner` keeps in memory; 0 if it is mapped from a file
+  DataBytes data;  // row-major, at any address
 
   std::int64_t elements() const { return static_cast<std::int64_t>(data.size() / npy_dtype_size(dtype)); }
   bool is_integer() const { return dtype != NpyDtype::f16 && dtype != NpyDtype::f32 && dtype != NpyDtype::f64; }
@@ -40,7 +38,7 @@ void read_npy_elements(const NpyArray& array, std::int64_t first, std::span<T> o
 NpyArray map_npy(const std::filesystem::path& path);
 
 // The same from bytes in memory, such as a member of an .npz; `name` is for errors.
-NpyArray parse_npy(std::span<const std::byte> file, const std::string& name, std::shared_ptr<const void> owner);
+NpyArray parse_npy(const DataBytes& file, const std::string& name);
 
 // The whole array in memory. Errors of map_npy; Error(data) for i16, u16 and u32, of which there are no tensors.
 Tensor read_npy(const std::filesystem::path& path);

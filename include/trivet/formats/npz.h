@@ -22,8 +22,9 @@ class NpzFile {
   std::vector<std::string> names() const;
   bool has(const std::string& name) const;
 
-  // A stored array is mapped; a deflated one is inflated into memory, or beyond data_memory_limit() into a temporary
-  // file. Its checksum is verified. Error(data) if there is no such array, or it is damaged, encrypted or not an .npy.
+  // A stored array stays in the file; a deflated one is inflated into memory, or beyond data_memory_limit() into a
+  // temporary file. Its checksum is verified. Error(data) if there is no such array, or it is damaged, encrypted or not
+  // an .npy.
   NpyArray array(const std::string& name) const;
 
  private:
@@ -40,7 +41,7 @@ class NpzFile {
   const Member* find(const std::string& name) const;
   void read_directory();
   std::uint64_t read_member(std::uint64_t at, std::uint64_t end);
-  std::span<const std::byte> stored_bytes(const Member& member) const;
+  DataBytes stored_bytes(const Member& member) const;
   [[noreturn]] void fail(const std::string& message, const std::string& hint = {}) const;
 
   std::filesystem::path path_;

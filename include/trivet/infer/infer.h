@@ -20,24 +20,42 @@ struct ChosenCheckpoint {
   TrainState state;
 };
 
-// `config.run` is a run's directory or a checkpoint's. Error(checkpoint) if there is none, or if the one asked for is
-// damaged (another model is never used silently).
+// `config.run` is a run's directory, a checkpoint's or that of an exported model. Error(checkpoint) if there is none,
+// or if the one asked for is damaged (another model is never used silently).
 ChosenCheckpoint choose_checkpoint(const InferConfig& config);
 
 struct InferPlan {
   StateLayout states{64};
-  std::map<std::int64_t, PlanPtr> predict;  // by number of samples
+  TilePlans predict;
+  PlanPtr ranges;  // with config.precision: int8
   MemoryReport memory;
   std::vector<PlanPtr> all() const;
+};
+
+// The samples whose ranges inference in 8 bits takes for those of all: up to 512, drawn by the training's seed.
+struct CalibrationData {
+  std::unique_ptr<DataSource> source;  // null if they are those of the inference
+  std::unique_ptr<Dataset> owned;
+  const Dataset* samples = nullptr;
+  std::vector<std::int64_t> order;
+  std::string name;  // for people
+
+  // From the training split. Error(data) if it is not what the model was trained on; Error(io) if it cannot be read.
+  static CalibrationData of_training(const TrainJob& job, const TrainState& model);
+  static CalibrationData of_samples(const Dataset& samples, const TrainState& model);
+  std::size_t bytes() const;  // resident
 };
 
 // The data of an inference, prepared as those that the model was trained on.
 struct InferData {
   std::unique_ptr<DataSource> source;
-  std::unique_ptr<Dataset> samples;  // with the target if the data have it
+  std::unique_ptr<Dataset> samples;            // with the target if the data have it
+  std::optional<CalibrationData> calibration;  // with config.precision: int8
+  std::string calibration_problem;             // why it is not of the training data
 
-  // Error(data) if there are no samples, or they have not the model's form.
-  static InferData load(const InferConfig& config, const TrainState& model);
+  // Error(data) if there are no samples, or they have not the model's form. `trained`: the job that the model comes
+  // from, for its data; the data at hand take their place if there is none or it cannot be used.
+  static InferData load(const InferConfig& config, const TrainState& model, const TrainJob* trained = nullptr);
   static InferData of(const InferConfig& config, const TrainState& model, std::unique_ptr<DataSource> source);
 };
 
@@ -55,7 +73,8 @@ struct InferResult {
 
 // Writes config.output, whole or not at all: for labels probabilities (PredictionWriter), for numbers their values, for
 // a reconstruction its mean squared error in the unit of the model's input.
+// `trained` as for InferData::load.
 InferResult run_inference(const InferConfig& config, std::shared_ptr<const Device> device,
-                          const std::atomic<bool>& stop, RunLog& log);
+                          const std::atomic<bool>& stop, RunLog& log, const TrainJob* trained = nullptr);
 
 }  // namespace trivet

@@ -15,12 +15,16 @@ struct KernelSpec {
   std::span<const TensorDesc> out;
   const void* attrs = nullptr;
   int threads = 1;
+  bool fixed_weights = false;  // in[kWeights] has the same content in many runs: KernelEntry::pack may pay
 
   template <class A>
   const A& attributes() const {
     return *static_cast<const A*>(attrs);
   }
 };
+
+// The input that kernels of products may keep in a form of their own.
+inline constexpr std::size_t kWeights = 1;
 
 // What a kernel prepared when the plan was compiled (a oneDNN primitive, say); null for most.
 struct Prepared {
@@ -39,6 +43,7 @@ struct KernelArgs {
   const Prepared* prepared = nullptr;
   int threads = 1;
   void* stream = nullptr;  // the device's own handle; the CPU has none
+  void* packed = nullptr;  // as many bytes as KernelEntry::packed said, 64-byte aligned
 
   template <class A>
   const A& attributes() const {
@@ -54,6 +59,10 @@ struct KernelEntry {
   // Both may be null. prepare may throw std::exception; the plan compiler adds the node to the message.
   std::unique_ptr<Prepared> (*prepare)(const KernelSpec&) = nullptr;
   std::size_t (*workspace)(const KernelSpec&, const Prepared*) = nullptr;
+  // Both or neither. If packed() is not 0, pack() is called whenever the weights have changed: it reads in[kWeights]
+  // alone and writes args.packed, which stays; run() then has no in[kWeights].
+  std::size_t (*packed)(const KernelSpec&, const Prepared*) = nullptr;
+  void (*pack)(const KernelArgs&) = nullptr;
 };
 
 }  // namespace trivet::kernels

@@ -8,7 +8,8 @@
 namespace trivet {
 
 void to_json(nlohmann::json& json, const ModelConfig& config);
-// Throws nlohmann::json::exception if a field is missing or of another type.
+// Throws nlohmann::json::exception if a field is missing or of another type, Error(checkpoint) if a number is beyond
+// what a job file may say.
 void from_json(const nlohmann::json& json, ModelConfig& config);
 
 }  // namespace trivet

@@ -44,16 +44,16 @@ struct PoolOptions {
   std::int64_t pad = 0;     // on each side; less than size
 };
 
-// What is done to the normalized values in the same pass.
-struct BatchNormOptions {
-  ValueId residual = kNoValue;  // added, of x's type
-  bool relu = false;            // applied last
-};
-
 // How weights start. With rectifier-like activations next: normal with variance 2 / fan_in (He et al., "Delving Deep
 // into Rectifiers", 2015, equation 10). Otherwise: uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio,
 // "Understanding the difficulty of training deep feedforward neural networks", 2010, equation 16).
 Init weight_init(double fan_in, double fan_out, Activation next);
+
+// What a recurrent layer gives.
+struct Steps {
+  ValueId all = kNoValue;   // (N, T, units)
+  ValueId last = kNoValue;  // (N, units), of the last step
+};
 
 // Layers are numbered by kind in the order of creation: the second convolution has "conv2.weight" and "conv2.bias". The
 // names and their order are the same for training and for inference. All errors are Error(graph) that begin with the
@@ -75,7 +75,7 @@ class Builder {
   ValueId average_pool(ValueId x, const PoolOptions& options);
   // Over all axes but the last. Has the states "running_mean" and "running_var", which training updates (each step
   // weighs 0.1) and inference reads.
-  ValueId batch_norm(ValueId x, const BatchNormOptions& options = {});
+  ValueId batch_norm(ValueId x);
   // Over the last axis.
   ValueId layer_norm(ValueId x);
   // In training: zero with probability `rate`, otherwise divided by 1 - rate; x itself in inference and for rate 0.
@@ -88,12 +88,10 @@ class Builder {
   ValueId global_average_pool(ValueId x);
   // Categories or tokens i32 (N, K), each below `rows` -> (N, K, columns). Weights (rows, columns).
   ValueId embedding(ValueId indices, std::int64_t rows, std::int64_t columns);
-  // Long short-term memory over steps: (N, T, F) -> (N, T, units), all steps. Weights (1, 4 units, F) and
+  // Long short-term memory over steps (N, T, F). Weights (1, 4 units, F) and
   // (1, 4 units, units), gates in ONNX's order; the forget gate's bias starts at 1 (Jozefowicz et al., "An Empirical
   // Exploration of Recurrent Network Architectures", 2015).
-  ValueId lstm(ValueId x, std::int64_t units);
-  // (N, T, F) -> (N, F) of the last step.
-  ValueId last_step(ValueId x);
+  Steps lstm(ValueId x, std::int64_t units);
 
  private:
   std::string next_name(const std::string& kind);

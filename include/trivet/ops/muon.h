@@ -17,6 +17,14 @@ struct MuonOptions {
   double weight_decay = 0;  // decoupled: param shrinks by lr * weight_decay
 };
 
+struct MuonDirection {
+  ValueId direction;  // sqrt(max(1, R / C)) * orthogonalize(buffer' or its Nesterov form), in f32
+  ValueId buffer;     // buffer'
+};
+
+// What a step subtracts, before the learning rate and weight decay. Values as for muon_step.
+MuonDirection muon_direction(Graph& graph, ValueId gradient, ValueId buffer, ValueId scale, const MuonOptions& options);
+
 struct MuonStep {
   ValueId param;  // the new parameter and momentum buffer, to be given to Graph::set_update
   ValueId buffer;

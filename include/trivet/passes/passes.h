@@ -20,19 +20,24 @@ Graph merge_common(const Graph& graph);
 // Nodes that no output and no update needs are dropped; inputs and states stay, since callers bind them by name.
 Graph drop_dead(const Graph& graph);
 
-// linear or conv2d, then a bias of its own, then relu: one node.
+// linear or a convolution, then a bias of its own, then relu: one node; a transposed convolution and its bias too.
 // cross_entropy with its backward: one softmax_cross_entropy, which may write the gradient over the logits.
 Graph fuse(const Graph& graph);
+
+// relu(batch_norm(x)) and relu(batch_norm(x) + r), for inference or training, become one node, unless the values
+// between are needed elsewhere. To be applied before gradients are taken, so that these become one node as well.
+Graph fuse_norm(const Graph& graph);
 
 // max_pool(relu(x)) becomes relu(max_pool(x)), the same values with fewer elements to visit. To be applied before
 // gradients are taken, so that the backward pass gains as well.
 Graph pool_before_relu(const Graph& graph);
 
 // The forward part of a model in bf16: every op that bf16_inputs() knows computes in it; f32 inputs, weights and the
-// graph's outputs are cast. States keep their types, so gradients (to be taken afterwards) update f32 weights.
-Graph to_bf16(const Graph& graph);
+// graph's outputs are cast. Parameters of rank 2 or more are kept in `weights`, f32 or bf16, all other states in their
+// own types. Gradients, to be taken afterwards, have the types of their parameters.
+Graph to_bf16(const Graph& graph, DType weights = DType::f32);
 
-// Folding, merging, fusing and dropping, in the order that lets each feed the next.
+// Folding, merging, fusing of both kinds and dropping, in the order that lets each feed the next.
 Graph optimize(const Graph& graph, const Evaluate& evaluate);
 
 }  // namespace trivet

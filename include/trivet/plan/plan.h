@@ -41,7 +41,8 @@ class StateLayout {
   std::map<std::string, std::size_t> by_name_;
 };
 
-// The parts of an arena. `transient` is shared by all plans of the arena, one after the other.
+// The parts of an arena. `transient` is shared by all plans of the arena, one after the other. `constant` holds a
+// plan's constants and what its first steps compute of the states.
 enum class Region { state, constant, transient };
 
 struct PlannedValue {
@@ -72,6 +73,10 @@ struct PlannedStep {
   std::vector<int> outputs;
   std::size_t workspace_offset = 0;  // in the transient region
   std::size_t workspace_bytes = 0;
+  bool packs = false;             // calls the kernel's pack() instead of run()
+  std::size_t packed_offset = 0;  // in the constant region
+  std::size_t packed_bytes = 0;
+  kernels::TensorDesc weights;  // what was packed
   double flops = 0;
   double bytes = 0;
   bool matrix = false;
@@ -83,6 +88,8 @@ struct Plan {
   std::string target;  // Target::description()
   int threads = 1;
   std::vector<PlannedStep> steps;
+  // Steps before this one compute what depends on the states alone; they run again only after those have changed.
+  std::size_t first_repeated = 0;
   std::vector<PlannedValue> values;
   std::vector<PlannedBuffer> buffers;  // transient ones, workspaces among them
   std::map<std::string, int> inputs;   // name -> index into values
@@ -95,8 +102,12 @@ struct Plan {
   std::size_t peak_live = 0;     // sum of peak_by_class; transient_bytes - peak_live is lost to fragmentation
   int peak_step = 0;
   std::string graph_hash;
+  // A twin runs on a thread of its own beside the plan that it was made from: it has transient memory of its own,
+  // from transient_offset on, and uses the constant region of that plan.
+  std::shared_ptr<const Plan> twin_of;
+  std::size_t transient_offset = 0;
 
-  double flops() const;
+  double flops() const;  // of a run, without the steps before first_repeated; so for bytes and seconds
   double bytes() const;
   // Predicted time of one step: the larger of FLOPs over rate and bytes over bandwidth, and the launch.
   static double seconds(const PlannedStep& step, const Ceilings& ceilings);
@@ -105,10 +116,22 @@ struct Plan {
   std::string hash() const;
 };
 
+struct CompileOptions {
+  int threads = 0;  // 0: all of the target's
+  // The states seldom change, and by no run of the plan: what can be computed of them alone is computed once, and
+  // weights are kept as the kernels like them. The graph must have no updates.
+  bool fixed_states = false;
+};
+
 // Compiles. The graph has been through the passes; nodes whose results nobody needs are an error of the caller's, not
 // removed here. Error(graph) names the node where the target has no kernel for an op's types and shapes, or where a
 // state's update cannot be written in place.
-std::shared_ptr<const Plan> compile(const Graph& graph, const StateLayout& states, const Target& target);
+std::shared_ptr<const Plan> compile(const Graph& graph, const StateLayout& states, const Target& target,
+                                    const CompileOptions& options = {});
+
+// `plan` and `count` - 1 twins of it. Error(graph) as compile().
+std::vector<std::shared_ptr<const Plan>> with_twins(const std::shared_ptr<const Plan>& plan, int count,
+                                                    const Target& target);
 
 // Derives all lifetimes again from the finished plan, by other means than the compiler, and throws Error(internal) if
 // two live buffers overlap or a step reads what was overwritten. Run on every plan that is compiled: it is cheap.

@@ -69,6 +69,21 @@ class CheckpointFolder {
   std::filesystem::path directory_;
 };
 
+// The files of a checkpoint beside state.json.
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
+
+// A model by itself: a checkpoint's state.json and model.safetensors without what only training needs. Weights
+// (parameters of rank 2 or more) are written as `weights`, f32, bf16 or f16, all other tensors as they are.
+// Error(io) if the folder is there already; Error(checkpoint) if the checkpoint is damaged, or if a weight is beyond
+// the largest number of f16, 65504.
+void export_model(const std::filesystem::path& checkpoint, const std::filesystem::path& folder, DType weights);
+
+// The state of an exported model; and the parameters of one, or of a checkpoint, into an arena whose floats may have
+// another width. Errors as those of CheckpointFolder.
+TrainState load_model_state(const std::filesystem::path& folder);
+void load_model(const std::filesystem::path& folder, Arena& arena);
+
 // The newest checkpoint that is whole, and what is wrong with those newer than it. `found` is empty if there is none.
 struct NewestCheckpoint {
   std::optional<TrainState> found;

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "trivet/exec/device.h"
 #include "trivet/exec/session.h"
+#include "trivet/exec/tiles.h"
 #include "trivet/train/graphs.h"
 
 namespace trivet {
@@ -49,8 +51,15 @@ std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece);
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
                          const Device& device, std::size_t transient_budget = SIZE_MAX);
 
+// The graph through optimize().
+Graph optimized(const Graph& graph);
+
 // One graph through the passes and the compiler; its states are added to the layout.
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device);
+
+// Plans for predictions over batches of these sizes.
+TilePlans predict_plans(const ModelTask& task, const std::set<std::int64_t>& batches, StateLayout& states,
+                        const Device& device);
 
 // Memory of a whole run by what it is for, to the byte for what is planned.
 struct MemoryReport {

@@ -7,6 +7,7 @@
 #include "kernels/cpu/vector/parallel.h"
 #include "kernels/cpu/vector/rows.h"
 #include "kernels/cpu/vector/storage.h"
+#include "kernels/cpu/vector/stream.h"
 
 namespace trivet::kernels::cpu::TRIVET_ISA {
 
@@ -51,13 +52,12 @@ struct Channels {
   // Calls f(image, piece, first element, number of elements); `piece` counts through all images.
   template <class F>
   void for_each_piece(int threads, const F& f) const {
-    parallel_pieces(all_pieces(), 1, elements(), threads, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t piece = begin; piece < end; ++piece) {
-        const std::int64_t image = piece / pieces;
-        const std::int64_t p = piece % pieces;
-        f(image, piece, (image * rows + p * grain) * columns, piece_rows(p) * columns);
-      }
-    });
+    visit_pieces<false>(threads, f);
+  }
+  // The same from each thread's last piece to its first: after for_each_piece the last ones are those in the caches.
+  template <class F>
+  void for_each_piece_reversed(int threads, const F& f) const {
+    visit_pieces<true>(threads, f);
   }
 
   // Repeats the first `columns` elements up to the width of a wide row.
@@ -65,17 +65,23 @@ struct Channels {
     for (std::int64_t i = columns; i < width; ++i) v[i] = v[i - columns];
   }
 
-  // Calls f(i, j) for the elements i of a piece, j being the place in a wide row. f may write element i.
-  template <class F>
-  [[gnu::always_inline]] void for_each_element(std::int64_t count, const F& f) const {
-    std::int64_t i = 0;
-    for (; i + width <= count; i += width) {
+  // out[i] = f(i, j) for the elements i of a piece, j being the place in a wide row.
+  template <class T, class F>
+  [[gnu::always_inline]] void write_elements(T* out, std::int64_t count, bool past, const F& f) const {
+    alignas(64) T block[kPastBlock];
+    const std::int64_t step = past ? kPastBlock : width;
+    for (std::int64_t i = 0; i < count; i += width) {
+      const std::int64_t row = count - i < width ? count - i : width;
+      for (std::int64_t first = 0; first < row; first += step) {
+        const std::int64_t n = row - first < step ? row - first : step;
+        T* const to = past ? block : out + i + first;
 #pragma omp simd
-      for (std::int64_t j = 0; j < width; ++j) f(i + j, j);
+        for (std::int64_t j = 0; j < n; ++j) to[j] = from_f32<T>(f(i + first + j, first + j));
+        if (past) write_past(out + i + first, block, n);
+      }
       keep_rows_apart();
     }
-#pragma omp simd
-    for (std::int64_t j = 0; j < count - i; ++j) f(i + j, j);
+    finish_writes_past(past);
   }
 
   // Sums of the two values of f(i, j) over the rows of a piece, one for each channel. f may write element i.
@@ -85,20 +91,21 @@ struct Channels {
     float* __restrict a = fold == 1 ? first : wide;
     float* __restrict b = fold == 1 ? second : wide + kMostWide;
     for (std::int64_t j = 0; j < width; ++j) a[j] = b[j] = 0;
-    std::int64_t i = 0;
-    for (; i + 4 * width <= count; i += 4 * width) {
+    // Four quarters side by side: memory is read faster in several long runs than in one, or in short ones.
+    const std::int64_t quarter = count / width / 4 * width;
+    for (std::int64_t i = 0; i < quarter; i += width) {
 #pragma omp simd
       for (std::int64_t j = 0; j < width; ++j) {
         const TwoSums s = f(i + j, j);
-        const TwoSums t = f(i + width + j, j);
-        const TwoSums u = f(i + 2 * width + j, j);
-        const TwoSums v = f(i + 3 * width + j, j);
+        const TwoSums t = f(i + quarter + j, j);
+        const TwoSums u = f(i + 2 * quarter + j, j);
+        const TwoSums v = f(i + 3 * quarter + j, j);
         a[j] += (s.first + t.first) + (u.first + v.first);
         b[j] += (s.second + t.second) + (u.second + v.second);
       }
       keep_rows_apart();
     }
-    for (; i < count; i += width) {
+    for (std::int64_t i = 4 * quarter; i < count; i += width) {
       const std::int64_t n = count - i < width ? count - i : width;
 #pragma omp simd
       for (std::int64_t j = 0; j < n; ++j) {
@@ -119,6 +126,19 @@ struct Channels {
   }
 
  private:
+  template <bool kReversed, class F>
+  void visit_pieces(int threads, const F& f) const {
+    const std::int64_t all = all_pieces();
+    parallel_ranges(all, elements(), threads, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) {
+        const std::int64_t piece = kReversed ? begin + end - 1 - k : k;
+        const std::int64_t image = piece / pieces;
+        const std::int64_t p = piece % pieces;
+        f(image, piece, (image * rows + p * grain) * columns, piece_rows(p) * columns);
+      }
+    });
+  }
+
   // Keeps the compiler from merging the loops over several rows into one, which it then cannot vectorise.
   [[gnu::always_inline]] static void keep_rows_apart() { asm volatile("" ::: "memory"); }
 };
@@ -226,20 +246,21 @@ struct ChannelVectors {
 // Channel by channel: y = relu((x - center) * scale + shift + residual), in place if wanted. Vectors 0 to 2 are center,
 // scale and shift.
 template <class T, bool kRelu, bool kResidual>
-void normalize_channels(const Channels& m, const T* x, const T* residual, T* y, const ChannelVectors& vectors,
-                        int threads) {
-  m.for_each_piece(threads, [&](std::int64_t image, std::int64_t, std::int64_t first, std::int64_t count) {
+void normalize_channels(const Channels& m, const T* x, const T* residual, const View& result,
+                        const ChannelVectors& vectors, int threads) {
+  T* const y = result.as<T>();
+  const bool past = writes_past_caches(result, x) && y != residual;
+  m.for_each_piece_reversed(threads, [&](std::int64_t image, std::int64_t, std::int64_t first, std::int64_t count) {
     const float* __restrict center = vectors.of(image, 0);
     const float* __restrict scale = vectors.of(image, 1);
     const float* __restrict shift = vectors.of(image, 2);
     const T* in = x + first;
     const T* added = kResidual ? residual + first : nullptr;
-    T* out = y + first;
-    m.for_each_element(count, [=](std::int64_t i, std::int64_t j) {
+    m.write_elements(y + first, count, past, [=](std::int64_t i, std::int64_t j) {
       float v = (to_f32(in[i]) - center[j]) * scale[j] + shift[j];
       if constexpr (kResidual) v += to_f32(added[i]);
       if constexpr (kRelu) v = v <= 0.0f ? 0.0f : v;  // NaN stays
-      out[i] = from_f32<T>(v);
+      return v;
     });
   });
 }
@@ -247,21 +268,22 @@ void normalize_channels(const Channels& m, const T* x, const T* residual, T* y, 
 // dx = g * of_dy + ((x - center) * of_x + shift), g being dy where y is positive. Vectors 0 to 3 are center, of_dy,
 // of_x and shift.
 template <class T, bool kRelu>
-void channel_gradients(const Channels& m, const T* dy, const T* x, const T* y, T* dx, const ChannelVectors& vectors,
-                       int threads) {
-  m.for_each_piece(threads, [&](std::int64_t image, std::int64_t, std::int64_t first, std::int64_t count) {
+void channel_gradients(const Channels& m, const T* dy, const T* x, const T* y, const View& result,
+                       const ChannelVectors& vectors, int threads) {
+  T* const dx = result.as<T>();
+  const bool past = writes_past_caches(result, x) && dx != dy && dx != y;
+  m.for_each_piece_reversed(threads, [&](std::int64_t image, std::int64_t, std::int64_t first, std::int64_t count) {
     const float* __restrict center = vectors.of(image, 0);
     const float* __restrict of_dy = vectors.of(image, 1);
     const float* __restrict of_x = vectors.of(image, 2);
     const float* __restrict shift = vectors.of(image, 3);
     const T* gradient = dy + first;
     const T* in = x + first;
-    const T* result = kRelu ? y + first : nullptr;
-    T* out = dx + first;
-    m.for_each_element(count, [=](std::int64_t i, std::int64_t j) {
+    const T* active = kRelu ? y + first : nullptr;
+    m.write_elements(dx + first, count, past, [=](std::int64_t i, std::int64_t j) {
       float g = to_f32(gradient[i]);
-      if constexpr (kRelu) g = to_f32(result[i]) <= 0.0f ? 0.0f : g;
-      out[i] = from_f32<T>(g * of_dy[j] + ((to_f32(in[i]) - center[j]) * of_x[j] + shift[j]));
+      if constexpr (kRelu) g = to_f32(active[i]) <= 0.0f ? 0.0f : g;
+      return g * of_dy[j] + ((to_f32(in[i]) - center[j]) * of_x[j] + shift[j]);
     });
   });
 }

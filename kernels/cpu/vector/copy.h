@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/vector/parallel.h"
 #include "kernels/cpu/vector/row_loop.h"
+#include "kernels/cpu/vector/stream.h"
 #include "kernels/math/small_float.h"
 #include "trivet/kernels/view.h"
 
@@ -140,7 +141,7 @@ TRIVET_INLINE void transpose_block(T* to, const T* from) {
 // whose distance is a power of two would otherwise drive each other out of the cache before they are used up.
 template <class T>
 TRIVET_INLINE void transpose_tile(T* to, std::int64_t to_stride, const T* from, std::int64_t from_stride,
-                                  std::int64_t rows, std::int64_t columns) {
+                                  std::int64_t rows, std::int64_t columns, bool ahead, bool past) {
   constexpr std::int64_t n = kTile<T>;
   constexpr std::int64_t block = sizeof(T) == 4 ? 4 : sizeof(T) == 2 ? 8 : 1;
   if (rows != n || columns != n) {
@@ -151,11 +152,20 @@ TRIVET_INLINE void transpose_tile(T* to, std::int64_t to_stride, const T* from, 
   }
   alignas(64) T in[n * n];
   alignas(64) T out[n * n];
-  for (std::int64_t c = 0; c < n; ++c) __builtin_memcpy(in + c * n, from + c * from_stride, n * sizeof(T));
+  for (std::int64_t c = 0; c < n; ++c) {
+    __builtin_memcpy(in + c * n, from + c * from_stride, n * sizeof(T));
+    if (ahead) __builtin_prefetch(from + (c + n) * from_stride, 0, 2);  // of the next tile
+  }
   for (std::int64_t r = 0; r < n; r += block) {
     for (std::int64_t c = 0; c < n; c += block) transpose_block(out + r * n + c, in + c * n + r);
   }
-  for (std::int64_t r = 0; r < n; ++r) __builtin_memcpy(to + r * to_stride, out + r * n, n * sizeof(T));
+  for (std::int64_t r = 0; r < n; ++r) {
+    if (past) {
+      write_past(to + r * to_stride, out + r * n, n);
+    } else {
+      __builtin_memcpy(to + r * to_stride, out + r * n, n * sizeof(T));
+    }
+  }
 }
 
 // The output is dense along the last dimension, the input along dimension `dense_from`: by tiles of both, so that
@@ -173,6 +183,10 @@ void copy_tiled(T* to, const T* from, RowLoop<2> loop, int dense_from, int threa
   loop.remove_dimension(dense_from);
   const std::int64_t down = (rows + kDown - 1) / kDown;
   const std::int64_t across = (columns + n - 1) / n;
+  const bool ahead = static_cast<std::size_t>(elements) * sizeof(T) >= kLeastAhead;
+  // Rows of the output that begin with a line: what is written is whole lines.
+  const bool past = static_cast<std::size_t>(elements) * sizeof(T) >= kLeastPast && sizeof(T) > 1 &&
+                    to_stride * static_cast<std::int64_t>(sizeof(T)) % 64 == 0;
   parallel_pieces(loop.elements() * across * down, 8, elements, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
       std::int64_t index[kMaxRank];
@@ -182,9 +196,10 @@ void copy_tiled(T* to, const T* from, RowLoop<2> loop, int dense_from, int threa
       const std::int64_t c = unit % across * n;
       for (std::int64_t r = first; r < rows && r < first + kDown; r += n) {
         transpose_tile(to + offsets[kTo] + r * to_stride + c, to_stride, from + offsets[kFrom] + c * from_stride + r,
-                       from_stride, rows - r < n ? rows - r : n, columns - c < n ? columns - c : n);
+                       from_stride, rows - r < n ? rows - r : n, columns - c < n ? columns - c : n, ahead, past);
       }
     }
+    finish_writes_past(past);
   });
 }
 

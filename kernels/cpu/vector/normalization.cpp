@@ -33,7 +33,7 @@ void normalize_batch(const KernelArgs& args, const Channels& m, Activation activ
     using T = decltype(element);
     with_flags(activation == Activation::relu, residual != nullptr, [&](auto relu, auto added) {
       normalize_channels<T, decltype(relu)::value, decltype(added)::value>(
-          m, args.in[0].as<const T>(), static_cast<const T*>(residual), args.out[0].as<T>(), vectors, args.threads);
+          m, args.in[0].as<const T>(), static_cast<const T*>(residual), args.out[0], vectors, args.threads);
     });
   });
 }
@@ -150,7 +150,7 @@ void batch_norm_backward_of(const KernelArgs& args, const Channels& m, const Cha
   const float* gamma = data_of(args.in[2]);
   const float* mean = data_of(args.in[3]);
   const float* rstd = data_of(args.in[4]);
-  T* dx = args.out[0].as<T>();
+  const View& dx = args.out[0];
   float* dgamma = data_of(args.out[1]);
   float* dbeta = data_of(args.out[2]);
   T* masked = attrs.residual ? args.out[3].as<T>() : nullptr;
@@ -256,8 +256,7 @@ void normalize_groups(const KernelArgs& args, std::int64_t groups, double epsilo
         finish_groups(args, m, groups, epsilon, image, partial + image * m.pieces * 3 * m.columns, vectors);
       }
     });
-    normalize_channels<T, false, false>(m, args.in[0].as<const T>(), nullptr, args.out[0].as<T>(), vectors,
-                                        args.threads);
+    normalize_channels<T, false, false>(m, args.in[0].as<const T>(), nullptr, args.out[0], vectors, args.threads);
   });
 }
 
@@ -323,7 +322,7 @@ void group_norm_backward(const KernelArgs& args) {
       }
     });
     combine_pairs(of_images, m.images, m.columns, data_of(args.out[1]), data_of(args.out[2]));
-    channel_gradients<T, false>(m, dy, x, nullptr, args.out[0].as<T>(), vectors, args.threads);
+    channel_gradients<T, false>(m, dy, x, nullptr, args.out[0], vectors, args.threads);
   });
 }
 

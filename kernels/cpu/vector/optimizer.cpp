@@ -242,12 +242,15 @@ template <class P, class U>
   const double lr = static_cast<double>(*data_of(args.in[3]));
   const std::int64_t columns = z.columns;
   const std::int64_t n = z.rows * columns;
-  parallel_pieces(z.rows, z.grain, n, args.threads, [&](std::int64_t begin, std::int64_t end) {
-    double sum = 0;
-    for (std::int64_t i = begin; i < end; ++i) {
-      sum += static_cast<double>(square_row(i, columns, u));
+  // Backwards: the last rows are those that the caches still hold.
+  parallel_ranges(z.pieces, n, args.threads, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t piece = last - 1; piece >= first; --piece) {
+      const std::int64_t begin = piece * z.grain;
+      const std::int64_t end = begin + z.grain < z.rows ? begin + z.grain : z.rows;
+      double sum = 0;
+      for (std::int64_t i = begin; i < end; ++i) sum += static_cast<double>(square_row(i, columns, u));
+      partial[piece] = sum;
     }
-    partial[begin / z.grain] = sum;
   });
   double total = 0;
   for (std::int64_t p = 0; p < z.pieces; ++p) total += partial[p];

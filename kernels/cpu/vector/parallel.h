@@ -30,6 +30,18 @@ inline void parallel_pieces(std::int64_t n, std::int64_t grain, std::int64_t wor
   }
 }
 
+// Calls f(begin, end) once for each thread's share of [0, n), for functions whose result does not depend on the shares.
+template <class F>
+inline void parallel_ranges(std::int64_t n, std::int64_t work, int threads, const F& f) {
+  if (threads <= 1 || n <= 1 || work < kSerialElements) return f(std::int64_t{0}, n);
+#pragma omp parallel num_threads(threads)
+  {
+    const std::int64_t team = omp_get_num_threads();
+    const std::int64_t lane = omp_get_thread_num();
+    f(n * lane / team, n * (lane + 1) / team);
+  }
+}
+
 // As parallel_pieces, with scratch memory for each thread: calls f(begin, end, lane), where lane < threads is the
 // number of the thread that runs the piece.
 template <class F>

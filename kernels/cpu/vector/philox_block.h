@@ -52,23 +52,20 @@ inline constexpr PhiloxLanes kSecondHalves = {1, 3};
 inline constexpr int kPhiloxLanes = static_cast<int>(sizeof(PhiloxLanes) / sizeof(std::uint64_t));
 inline constexpr int kPhiloxChains = 2;  // rounds that run side by side, since each waits for the one before
 
-}  // namespace detail
-
-// bits[4 * j + i] = math::philox(key, high, first + j).v[i] for j < kPhiloxCounters.
-[[gnu::always_inline]] inline void philox_block(std::uint64_t key, std::uint64_t high, std::uint64_t first,
-                                                std::uint32_t* bits) {
-  using namespace detail;
+// low(j) and high(j) are the halves of the counters j to j + kPhiloxLanes - 1.
+template <class Low, class High>
+[[gnu::always_inline]] inline void philox_counters(std::uint64_t key, const Low& low, const High& high,
+                                                   std::uint32_t* bits) {
   const PhiloxLanes zero = {};
   const PhiloxLanes factor0 = zero + 0xD2511F53u;
   const PhiloxLanes factor1 = zero + 0xCD9E8D57u;
   for (int begin = 0; begin < kPhiloxCounters; begin += kPhiloxChains * kPhiloxLanes) {
     PhiloxLanes c0[kPhiloxChains], c1[kPhiloxChains], c2[kPhiloxChains], c3[kPhiloxChains];
     for (int k = 0; k < kPhiloxChains; ++k) {
-      const PhiloxLanes counter = kLaneNumbers + (first + static_cast<std::uint64_t>(begin + k * kPhiloxLanes));
-      c0[k] = counter;
-      c1[k] = counter >> 32;
-      c2[k] = zero + high;
-      c3[k] = zero + (high >> 32);
+      c0[k] = low(begin + k * kPhiloxLanes);
+      c1[k] = c0[k] >> 32;
+      c2[k] = high(begin + k * kPhiloxLanes);
+      c3[k] = c2[k] >> 32;
     }
     PhiloxLanes k0 = zero + key;
     PhiloxLanes k1 = zero + (key >> 32);
@@ -93,6 +90,29 @@ inline constexpr int kPhiloxChains = 2;  // rounds that run side by side, since 
       __builtin_memcpy(bits + 4 * (begin + k * kPhiloxLanes), halves, sizeof halves);
     }
   }
+}
+
+}  // namespace detail
+
+// bits[4 * j + i] = math::philox(key, high, first + j).v[i] for j < kPhiloxCounters.
+[[gnu::always_inline]] inline void philox_block(std::uint64_t key, std::uint64_t high, std::uint64_t first,
+                                                std::uint32_t* bits) {
+  using detail::PhiloxLanes;
+  detail::philox_counters(
+      key, [=](int j) { return detail::kLaneNumbers + (first + static_cast<std::uint64_t>(j)); },
+      [=](int) { return PhiloxLanes{} + high; }, bits);
+}
+
+// The same for any counters: math::philox(key, high[j], low[j]).
+[[gnu::always_inline]] inline void philox_block(std::uint64_t key, const std::uint64_t* high, const std::uint64_t* low,
+                                                std::uint32_t* bits) {
+  const auto lanes = [](const std::uint64_t* from) {
+    detail::PhiloxLanes v;
+    __builtin_memcpy(&v, from, sizeof(v));
+    return v;
+  };
+  detail::philox_counters(
+      key, [=](int j) { return lanes(low + j); }, [=](int j) { return lanes(high + j); }, bits);
 }
 
 }  // namespace trivet::kernels::cpu::TRIVET_ISA

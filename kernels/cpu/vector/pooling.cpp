@@ -3,6 +3,7 @@
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/lanes.h"
 #include "kernels/cpu/vector/parallel.h"
+#include "kernels/cpu/vector/stream.h"
 #include "kernels/cpu/vector/vector_math.h"
 #include "trivet/kernels/attrs_pooling.h"
 
@@ -206,12 +207,19 @@ template <class T>
 void max_pool_2x2(const Geometry& g, const T* x, T* y, int threads) {
   const Axis& rows = g.axis[1];
   const Axis& columns = g.axis[2];
+  const std::int64_t line = columns.image * g.channels;
+  const auto size = static_cast<std::int64_t>(sizeof(T));
+  const bool ahead = static_cast<std::size_t>(g.images * g.image_size() * size) >= kLeastAhead;
   parallel_pieces(g.images * rows.pooled, 1, g.work(), threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t in = (row / rows.pooled * rows.image + row % rows.pooled * 2) * columns.image * g.channels;
+      const std::int64_t in = (row / rows.pooled * rows.image + row % rows.pooled * 2) * line;
       for (std::int64_t ox = 0; ox < columns.pooled; ++ox) {
         const T* upper = x + in + 2 * ox * g.channels;
-        max_2x2(upper, upper + columns.image * g.channels, y + (row * columns.pooled + ox) * g.channels, g.channels);
+        if (ahead) {  // the next two lines
+          read_ahead(upper, 2 * line * size, 2 * g.channels * size);
+          read_ahead(upper + line, 2 * line * size, 2 * g.channels * size);
+        }
+        max_2x2(upper, upper + line, y + (row * columns.pooled + ox) * g.channels, g.channels);
       }
     }
   });

@@ -59,6 +59,43 @@ TRIVET_INLINE void for_each_block(const Draws& draws, int threads, const F& f) {
 
 // --- dropout ---
 
+// Samples of so many elements or fewer are drawn several together: each by itself would use half a block at most.
+constexpr std::int64_t kSmallSample = kBlock / 2;
+
+// for_each_block with the elements of several samples in a block, for samples [begin, end).
+template <class F>
+TRIVET_INLINE void for_each_shared_block(const Draws& draws, std::int64_t begin, std::int64_t end, const F& f) {
+  const std::int64_t counters = (draws.size + 3) / 4;  // of a sample
+  std::int64_t b = begin;
+  std::int64_t counter = 0;
+  std::int64_t written = begin * draws.size;
+  while (b < end) {
+    std::uint64_t high[kPhiloxCounters] = {};
+    std::uint64_t low[kPhiloxCounters] = {};
+    std::int64_t kept[kPhiloxCounters] = {};  // words of each counter
+    for (int j = 0; j < kPhiloxCounters && b < end; ++j) {
+      high[j] = static_cast<std::uint64_t>(draws.samples ? draws.samples[b] : b);
+      low[j] = static_cast<std::uint64_t>(counter);
+      const std::int64_t left = draws.size - 4 * counter;
+      kept[j] = left < 4 ? left : 4;
+      if (++counter == counters) {
+        counter = 0;
+        ++b;
+      }
+    }
+    alignas(64) std::uint32_t drawn[kBlock];
+    alignas(64) std::uint32_t bits[kBlock + 4];
+    philox_block(draws.key, high, low, drawn);
+    std::int64_t n = 0;
+    for (int j = 0; j < kPhiloxCounters; ++j) {  // the next counter's words overwrite what is too many
+      __builtin_memcpy(bits + n, drawn + 4 * j, 4 * sizeof(std::uint32_t));
+      n += kept[j];
+    }
+    f(bits, written, n);
+    written += n;
+  }
+}
+
 template <class T>
 TRIVET_INLINE void drop_elements(const std::uint32_t* bits, std::int64_t n, std::uint32_t last_kept, float scale,
                                  const T* x, T* y) {
@@ -76,13 +113,17 @@ void dropout(const KernelArgs& args) {
   const std::uint32_t last_kept = threshold < 1 ? 0 : static_cast<std::uint32_t>(threshold - 1);
   const float scale = static_cast<float>(1 / (1 - attrs.rate));
   const Draws draws = draws_of(args.in[0], attrs.seed, attrs.op, args.in[1], args.in[2].as<const std::int64_t>());
-  for_each_block(draws, args.threads, [=](const std::uint32_t* bits, std::int64_t begin, std::int64_t n) {
+  const auto drop = [=](const std::uint32_t* bits, std::int64_t begin, std::int64_t n) {
     if (n == kBlock) {
       drop_elements(bits, kBlock, last_kept, scale, x + begin, y + begin);
     } else {
       drop_elements(bits, n, last_kept, scale, x + begin, y + begin);
     }
-  });
+  };
+  if (draws.size > kSmallSample) return for_each_block(draws, args.threads, drop);
+  if (draws.size == 0) return;
+  parallel_pieces(draws.batch, kChunk / draws.size, draws.batch * draws.size, args.threads,
+                  [=](std::int64_t begin, std::int64_t end) { for_each_shared_block(draws, begin, end, drop); });
 }
 
 void run_dropout(const KernelArgs& args) {

@@ -99,6 +99,14 @@ void lstm_shard(const Layer& l, const LstmData<T>& data, const float* packed, co
       if (l.is_active(sample, t)) {
         lstm_row<T, kTraining>(l.h, sums + i * sum_stride, cell + i * stride, state + i * stride, data.y + row * l.h,
                                gates, cells);
+        if (s + 1 < l.t) {
+          const std::int64_t next = l.sequence_row(sample, l.step(shard.dir, s + 1), shard.dir);
+          fetch_row<Use::write>(data.y + next * l.h, l.h);
+          if constexpr (kTraining) {
+            fetch_row<Use::write>(data.gates + next * 4 * l.h, 4 * l.h);
+            fetch_row<Use::write>(data.cells + next * l.h, l.h);
+          }
+        }
       } else {
         zero_row(data.y + row * l.h, l.h);
         if constexpr (kTraining) {
@@ -248,6 +256,13 @@ void lstm_shard_backward(const Layer& l, const LstmBackwardData<T>& data, const 
                         data.dy != nullptr ? data.dy + row * l.h : no_dy, dstate + i * stride, dcell + i * stride,
                         dsums + i * sum_stride);
       put_sum_gradients(l, sums, shard.dir, sample, t, dsums + i * sum_stride);
+      if (s > 0) {
+        const std::int64_t next = l.sequence_row(sample, l.step(shard.dir, s - 1), shard.dir);
+        fetch_row<Use::read>(data.gates + next * 4 * l.h, 4 * l.h);
+        if (s > 1)
+          fetch_row<Use::read>(data.cells + l.sequence_row(sample, l.step(shard.dir, s - 2), shard.dir) * l.h, l.h);
+        if (data.dy != nullptr) fetch_row<Use::read>(data.dy + next * l.h, l.h);
+      }
     }
     multiply_panels(shard.rows, 4 * l.h, l.h, dsums, sum_stride, r, dstate, stride);
   }

@@ -77,6 +77,15 @@ inline void for_each_shard(const Layer& layer, int threads, float* scratch, std:
   });
 }
 
+// Asks for a row that the next step will use, so that it comes while the products are computed. Rows of one sample lie
+// behind each other, but a shard walks over more of them at once than the processor follows by itself.
+enum class Use { read, write };
+template <Use use, class T>
+inline void fetch_row(const T* row, std::int64_t n) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t i = 0; i < n; i += kLine) __builtin_prefetch(row + i, use == Use::write ? 1 : 0, 2);
+}
+
 // The state that a step of a sample began with: y of the step before, or the initial state; null for zeros.
 template <class T>
 inline const T* state_before(const Layer& l, std::int64_t dir, std::int64_t sample, std::int64_t step, const T* y,

@@ -3,6 +3,7 @@
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/channels.h"
 #include "kernels/cpu/vector/lanes.h"
+#include "kernels/cpu/vector/stream.h"
 #include "trivet/kernels/attrs_normalization.h"
 
 namespace trivet::kernels::cpu::TRIVET_ISA {
@@ -83,34 +84,76 @@ void find_statistics(const T* x, std::int64_t rows, std::int64_t n, double epsil
   }
 }
 
-// `beta` and `mean` may be null. y may be x.
-template <bool kCentered, bool kBias, class T>
-void normalize_rows(const T* x, const float* __restrict gamma, const float* __restrict beta, std::int64_t rows,
-                    std::int64_t n, double epsilon, T* y, float* mean, float* rstd) {
-  RowStatistics s;
-  find_statistics<kCentered>(x, rows, n, epsilon, s);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const T* in = x + r * n;
-    T* out = y + r * n;
-    const float center = s.mean[r];
-    const float scale = s.rstd[r];
-    const float shift = s.shift[r];
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) {
-      float v = to_f32(in[i]);
-      v = kCentered ? ((v - center) * scale + shift) * gamma[i] : v * scale * gamma[i];
-      if constexpr (kBias) v += beta[i];
-      out[i] = from_f32<T>(v);
-    }
-    if constexpr (kCentered) mean[r] = s.saved_mean[r];
-    rstd[r] = s.rstd[r];
+// How the rows of a tensor are read and written. Rows shorter than this are best left to the processor.
+constexpr std::int64_t kLeastPlanned = 256;
+
+struct Traffic {
+  bool ahead;
+  bool past;
+
+  Traffic(const View& in, const View& out, const Matrix& m)
+      : ahead(m.columns >= kLeastPlanned && bytes_of(in) >= kLeastAhead) {
+    // Lines that two rows share had better not be written past the caches.
+    const bool whole_lines = static_cast<std::size_t>(m.columns) * dtype_size(out.dtype) % 64 == 0;
+    past = m.columns >= kLeastPlanned && whole_lines && writes_past_caches(out, in.data);
   }
+};
+
+template <class T>
+struct ForwardRows {
+  const T* x;
+  const float* gamma;
+  const float* beta;  // may be null
+  T* y;               // may be x
+  float* mean;        // null without centering
+  float* rstd;
+  std::int64_t n;
+};
+
+template <bool kCentered, bool kBias, class T>
+[[gnu::always_inline]] inline void normalize_part(const ForwardRows<T>& f, const RowStatistics& s, std::int64_t r,
+                                                  std::int64_t first, std::int64_t count, T* to) {
+  const T* const in = f.x + r * f.n + first;
+  const float* __restrict const gamma = f.gamma + first;
+  const float* __restrict const beta = kBias ? f.beta + first : nullptr;
+  const float center = s.mean[r];
+  const float scale = s.rstd[r];
+  const float shift = s.shift[r];
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) {
+    float v = to_f32(in[i]);
+    v = kCentered ? ((v - center) * scale + shift) * gamma[i] : v * scale * gamma[i];
+    if constexpr (kBias) v += beta[i];
+    to[i] = from_f32<T>(v);
+  }
+}
+
+template <bool kCentered, bool kBias, class T>
+void normalize_rows(const ForwardRows<T>& f, std::int64_t rows, double epsilon, const Traffic& traffic) {
+  RowStatistics s;
+  find_statistics<kCentered>(f.x, rows, f.n, epsilon, s);
+  const auto bytes = f.n * static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    // The next rows are read while these are written.
+    if (traffic.ahead) read_ahead(f.x + r * f.n, rows * bytes, bytes);
+    if (traffic.past) {
+      write_piece(f.y + r * f.n, 0, f.n, true, [&](T* to, std::int64_t first, std::int64_t count) {
+        normalize_part<kCentered, kBias>(f, s, r, first, count, to);
+      });
+    } else {
+      normalize_part<kCentered, kBias>(f, s, r, 0, f.n, f.y + r * f.n);
+    }
+    if constexpr (kCentered) f.mean[r] = s.saved_mean[r];
+    f.rstd[r] = s.rstd[r];
+  }
+  finish_writes_past(traffic.past);
 }
 
 template <bool kCentered>
 void run_forward(const KernelArgs& args) {
   const auto& attrs = args.attributes<LayerNormAttrs>();
   const Matrix m(args.in[0], attrs.axis);
+  const Traffic traffic(args.in[0], args.out[0], m);
   const float* gamma = data_of(args.in[1]);
   const float* beta = args.in.size() > 2 ? data_of(args.in[2]) : nullptr;
   float* mean = kCentered ? data_of(args.out[1]) : nullptr;
@@ -121,9 +164,10 @@ void run_forward(const KernelArgs& args) {
     const T* x = args.in[0].as<const T>();
     T* y = args.out[0].as<T>();
     parallel_pieces(m.rows, m.block(1), m.work(), args.threads, [&](std::int64_t begin, std::int64_t end) {
-      float* means = kCentered ? mean + begin : nullptr;
+      float* const means = kCentered ? mean + begin : nullptr;
+      const ForwardRows<T> rows{x + begin * n, gamma, beta, y + begin * n, means, rstd + begin, n};
       const auto normalize = beta != nullptr ? normalize_rows<kCentered, true, T> : normalize_rows<kCentered, false, T>;
-      normalize(x + begin * n, gamma, beta, end - begin, n, attrs.epsilon, y + begin * n, means, rstd + begin);
+      normalize(rows, end - begin, attrs.epsilon, traffic);
     });
   });
 }

@@ -1,6 +1,7 @@
 // Softmax and its logarithm along any axis.
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/parallel.h"
+#include "kernels/cpu/vector/registers.h"
 #include "kernels/cpu/vector/rows.h"
 #include "kernels/cpu/vector/softmax_rows.h"
 #include "trivet/kernels/attrs_normalization.h"
@@ -28,7 +29,110 @@ constexpr bool kKeepsTerms = sizeof(T) == sizeof(float);
 // Otherwise those of a row of up to this length wait in a buffer, and those of longer ones are computed twice.
 constexpr std::int64_t kBuffer = 4096;
 
-// ---- along the last axis ----
+// ---- short rows along the last axis ----
+
+// Rows up to this length are taken kLanes at a time, one behind the other as they lie in memory, so that no lane idles.
+constexpr std::int64_t kFlat = 32;
+
+// The elements of kLanes rows, and which row each belongs to.
+struct FlatRows {
+  IntVector owner[kFlat];
+  // A register more, because rows are read by whole registers.
+  alignas(64) float a[(kFlat + 1) * kLanes];
+  alignas(64) float b[(kFlat + 1) * kLanes];
+  std::int64_t n;
+  std::int64_t count;  // elements of all rows
+
+  explicit FlatRows(std::int64_t columns) : n(columns), count(columns * kLanes) {
+    std::int32_t rows[kFlat * kLanes];
+    for (int r = 0; r < kLanes; ++r) {
+      for (std::int64_t i = 0; i < n; ++i) rows[r * n + i] = r;
+    }
+    __builtin_memcpy(owner, rows, static_cast<std::size_t>(count) * sizeof(std::int32_t));
+    for (std::int64_t i = 0; i < count + kLanes; ++i) a[i] = b[i] = 0.0f;
+  }
+
+  // What step makes of each row of `x`, row r in lane r.
+  template <class T, class Step>
+  [[gnu::always_inline]] Vector reduce(const T* x, float start, const Step& step) const {
+    Vector totals[kLanes];
+    fold_rows(totals, Vector{} + start, x, n, [=](int, Vector v, Vector next, std::int64_t) { return step(v, next); });
+    return join_rows<kLanes>(totals, step);
+  }
+  template <class T>
+  [[gnu::always_inline]] Vector largest_of(const T* x) const {
+    return reduce(x, -detail::kInfinity, [](Vector v, Vector next) { return next > v ? next : v; });
+  }
+  [[gnu::always_inline]] Vector sum_of(const float* x) const {
+    return reduce(x, 0.0f, [](Vector v, Vector next) { return v + next; });
+  }
+
+  // to[i] = f(elements i of x, the lane of `of_row` that belongs to them) for whole registers.
+  template <class T, class F>
+  [[gnu::always_inline]] void with_row(float* to, const T* x, Vector of_row, const F& f) const {
+    for (std::int64_t v = 0; v < n; ++v) {
+      const Vector y = f(load(x + v * kLanes), __builtin_shuffle(of_row, owner[v]));
+      __builtin_memcpy(to + v * kLanes, &y, sizeof(y));
+    }
+  }
+
+  // Writes the first `rows` rows of `from`.
+  template <class T>
+  [[gnu::always_inline]] void write(T* y, const float* from, std::int64_t rows) const {
+#pragma omp simd
+    for (std::int64_t i = 0; i < rows * n; ++i) y[i] = from_f32<T>(from[i]);
+  }
+};
+
+template <class Form, class T>
+void softmax_flat_rows(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+  FlatRows flat(n);
+  T copy[(kFlat + 1) * kLanes];
+  for (std::int64_t r = 0; r < rows; r += kLanes) {
+    const std::int64_t group = rows - r < kLanes ? rows - r : kLanes;
+    const T* from = x + r * n;
+    if ((rows - r - kLanes) * n < kLanes) {  // a register more would lie behind the end
+      __builtin_memset(copy, 0, static_cast<std::size_t>(flat.count + kLanes) * sizeof(T));
+      __builtin_memcpy(copy, from, static_cast<std::size_t>(group * n) * sizeof(T));
+      from = copy;
+    }
+    flat.with_row(flat.a, from, flat.largest_of(from), [](Vector v, Vector max) { return v - max; });
+#pragma omp simd
+    for (std::int64_t i = 0; i < flat.count; ++i) flat.b[i] = exp_nonpositive(flat.a[i]);
+    const Vector sum = flat.sum_of(flat.b);
+    if constexpr (Form::kLog) {
+      float logs[kLanes];
+#pragma omp simd
+      for (int i = 0; i < kLanes; ++i) logs[i] = log_f32(sum[i]);
+      flat.with_row(flat.b, flat.a, load(logs), [](Vector v, Vector log) { return v - log; });
+    } else {
+      flat.with_row(flat.b, flat.b, 1.0f / sum, [](Vector e, Vector scale) { return e * scale; });
+    }
+    flat.write(y + r * n, flat.b, group);
+  }
+}
+
+template <class Form, class T>
+void softmax_flat_rows_backward(const T* dy, const T* y, T* dx, std::int64_t rows, std::int64_t n) {
+  FlatRows flat(n);
+  for (std::int64_t r = 0; r < rows; r += kLanes) {
+    const std::int64_t group = rows - r < kLanes ? rows - r : kLanes;
+    const T* const g = dy + r * n;
+    const T* const result = y + r * n;
+#pragma omp simd
+    for (std::int64_t i = 0; i < group * n; ++i) flat.b[i] = Form::term(to_f32(g[i]), to_f32(result[i]));
+    // Rows that the group lacks are summed up, too, and not written.
+    const Vector sum = flat.sum_of(flat.b);
+    flat.with_row(flat.a, flat.b, sum, [](Vector, Vector of_row) { return of_row; });
+#pragma omp simd
+    for (std::int64_t i = 0; i < group * n; ++i) {
+      flat.b[i] = Form::gradient(to_f32(g[i]), to_f32(result[i]), flat.a[i]);
+    }
+    flat.write(dx + r * n, flat.b, group);
+  }
+}
+
+// ---- longer rows along the last axis ----
 
 template <class Form, class T>
 void softmax_row(const T* x, T* y, std::int64_t n) {
@@ -70,6 +174,7 @@ template <class Form, int kLength, class T>
 
 template <class Form, class T>
 void softmax_rows(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+  if (n <= kFlat) return softmax_flat_rows<Form>(x, y, rows, n);
   with_row_length(n, [=](auto length) {
     for (std::int64_t r = 0; r < rows; ++r) {
       if constexpr (decltype(length)::value == 0) {
@@ -99,6 +204,7 @@ template <class Form, int kLength, class T>
 
 template <class Form, class T>
 void softmax_rows_backward(const T* dy, const T* y, T* dx, std::int64_t rows, std::int64_t n) {
+  if (n <= kFlat) return softmax_flat_rows_backward<Form>(dy, y, dx, rows, n);
   with_row_length(n, [=](auto length) {
     for (std::int64_t r = 0; r < rows; ++r) {
       if constexpr (decltype(length)::value == 0) {
@@ -113,12 +219,12 @@ void softmax_rows_backward(const T* dy, const T* y, T* dx, std::int64_t rows, st
 // ---- along another axis ----
 
 // `lanes` neighbours at a time, whose elements along the axis are `stride` apart.
-constexpr std::int64_t kLanes = 64;
+constexpr std::int64_t kAcross = 64;
 
 template <class Form, class T>
 void softmax_lanes(const T* x, T* y, std::int64_t n, std::int64_t stride, std::int64_t lanes) {
-  float max[kLanes];
-  float sum[kLanes];
+  float max[kAcross];
+  float sum[kAcross];
   for (std::int64_t j = 0; j < lanes; ++j) {
     max[j] = -detail::kInfinity;
     sum[j] = 0;
@@ -157,7 +263,7 @@ void softmax_lanes(const T* x, T* y, std::int64_t n, std::int64_t stride, std::i
 
 template <class Form, class T>
 void softmax_lanes_backward(const T* dy, const T* y, T* dx, std::int64_t n, std::int64_t stride, std::int64_t lanes) {
-  float sum[kLanes];
+  float sum[kAcross];
   for (std::int64_t j = 0; j < lanes; ++j) sum[j] = 0;
   for (std::int64_t i = 0; i < n; ++i) {
 #pragma omp simd
@@ -186,16 +292,19 @@ void along_axis(const TensorDesc& t, std::int64_t axis_attribute, int threads, c
   for (int i = 0; i < axis; ++i) outer *= t.shape[i];
   for (int i = axis + 1; i < t.rank; ++i) inner *= t.shape[i];
   const std::int64_t work = outer * n * inner;
+  if (work == 0) return;
   if (inner == 1) {
-    parallel_pieces(outer, softmax_row_grain(n), work, threads,
+    // Of short rows as many as are taken together.
+    const std::int64_t grain = (softmax_row_grain(n) + kLanes - 1) / kLanes * kLanes;
+    parallel_pieces(outer, n <= kFlat ? grain : softmax_row_grain(n), work, threads,
                     [&](std::int64_t begin, std::int64_t end) { rows(begin * n, end - begin, n); });
     return;
   }
-  const std::int64_t blocks = (inner + kLanes - 1) / kLanes;
+  const std::int64_t blocks = (inner + kAcross - 1) / kAcross;
   parallel_pieces(outer * blocks, 1, work, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
-      const std::int64_t first = b % blocks * kLanes;
-      lanes(b / blocks * n * inner + first, n, inner, inner - first < kLanes ? inner - first : kLanes);
+      const std::int64_t first = b % blocks * kAcross;
+      lanes(b / blocks * n * inner + first, n, inner, inner - first < kAcross ? inner - first : kAcross);
     }
   });
 }

@@ -8,8 +8,19 @@ namespace trivet::kernels::cpu::TRIVET_ISA {
 
 // e^x for x <= 0 (right up to 88), which saves a third of exp_f32. NaN stays; results below the normal range are 0.
 [[gnu::always_inline]] inline float exp_nonpositive(float x) {
-  const detail::ExpParts p = detail::exp_parts(x);
-  const float e = (p.expm1 + 1.0f) * detail::power_of_two(p.n);
+  using namespace detail;
+  const float shifted = x * kLog2E + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * kLn2High) - n * kLn2Low;
+  float p = 1.38830429e-3f;
+  p = p * r + 8.366540644e-3f;
+  p = p * r + 4.166719177e-2f;
+  p = p * r + 0.1666654347f;
+  p = p * r + 0.4999999818f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  // The integer stands in the low bits of the sum; all others of kRound leave on the left.
+  const float e = p * from_bits((to_bits(shifted) << 23) + 0x3f800000u);
   return x < -87.3f ? 0.0f : e;
 }
 

@@ -1,0 +1,171 @@
+// Kernels that keep weights in a form of their own give what they give without.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "kernels/math/small_float.h"
+#include "trivet/kernels/attrs_convolution.h"
+#include "trivet/kernels/attrs_matrix.h"
+#include "trivet/kernels/cpu.h"
+
+namespace trivet::kernels::cpu {
+namespace {
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+using Memory = std::unique_ptr<void, Free>;
+
+Memory allocate(std::size_t bytes) { return Memory(std::aligned_alloc(64, bytes / 64 * 64 + 64)); }
+
+struct Operand {
+  Operand(DType type, std::initializer_list<std::int64_t> shape, std::uint32_t seed) {
+    view.dtype = type;
+    for (const std::int64_t size : shape) view.shape[view.rank++] = size;
+    memory = allocate(view.bytes());
+    view.data = memory.get();
+    for (std::int64_t i = 0; i < view.elements(); ++i) {
+      seed = seed * 1664525U + 1013904223U;
+      set(i, static_cast<float>(seed >> 8) / 8388608.0F - 1.0F);
+    }
+  }
+  void set(std::int64_t i, float value) {
+    if (view.dtype == DType::bf16) {
+      view.as<BFloat16>()[i] = from_f32<BFloat16>(value);
+    } else {
+      view.as<float>()[i] = value;
+    }
+  }
+  float get(std::int64_t i) const {
+    return view.dtype == DType::bf16 ? to_f32(view.as<BFloat16>()[i]) : view.as<float>()[i];
+  }
+
+  View view;
+  Memory memory;
+};
+
+struct Result {
+  std::vector<float> values;
+  std::size_t packed_bytes = 0;
+};
+
+// The second of two runs, so that what was packed must have stayed.
+Result run(const char* op, std::vector<View> in, const TensorDesc& out, const void* attrs, int threads, bool fixed) {
+  const KernelEntry* kernel = find(op, best_isa());
+  const std::vector<TensorDesc> in_desc(in.begin(), in.end());
+  const KernelSpec spec{in_desc, {&out, 1}, attrs, threads, fixed};
+  set_threads(threads);
+  const auto prepared = kernel->prepare(spec);
+  const Memory workspace = allocate(kernel->workspace(spec, prepared.get()));
+  Result result;
+  result.packed_bytes = kernel->packed(spec, prepared.get());
+  const Memory packed = allocate(result.packed_bytes);
+  Operand y(out.dtype, {out.elements()}, 1);
+  View view = y.view;
+  static_cast<TensorDesc&>(view) = out;
+  KernelArgs args{in, {&view, 1}, workspace.get(), attrs, prepared.get(), threads, nullptr, packed.get()};
+  if (result.packed_bytes > 0) {
+    kernel->pack(args);
+    in[kWeights] = View{};
+  }
+  for (int i = 0; i < 2; ++i) {
+    std::memset(workspace.get(), 0xFF, kernel->workspace(spec, prepared.get()));
+    std::memset(view.data, 0xFF, view.bytes());
+    kernel->run(args);
+  }
+  for (std::int64_t i = 0; i < view.elements(); ++i) result.values.push_back(y.get(i));
+  return result;
+}
+
+// `tolerance`: of the largest value.
+void expect_agreement(const char* op, const std::vector<View>& in, const TensorDesc& out, const void* attrs,
+                      double tolerance) {
+  const Result changing = run(op, in, out, attrs, 2, false);
+  EXPECT_EQ(changing.packed_bytes, 0u);
+  const Result alone = run(op, in, out, attrs, 1, true);
+  double largest = 0;
+  for (const float v : changing.values) largest = std::max(largest, std::abs(static_cast<double>(v)));
+  for (std::size_t i = 0; i < alone.values.size(); ++i) {
+    ASSERT_NEAR(alone.values[i], changing.values[i], tolerance * largest) << op << ", element " << i;
+  }
+  for (const int threads : {2, 3}) {
+    const Result together = run(op, in, out, attrs, threads, true);
+    ASSERT_EQ(std::memcmp(together.values.data(), alone.values.data(), alone.values.size() * sizeof(float)), 0)
+        << op << ", " << threads << " threads";
+  }
+  set_threads(1);
+}
+
+TensorDesc shaped(DType type, std::initializer_list<std::int64_t> shape) {
+  TensorDesc desc;
+  desc.dtype = type;
+  for (const std::int64_t size : shape) desc.shape[desc.rank++] = size;
+  return desc;
+}
+
+TEST(FixedWeights, GiveTheProductsOfWeightsThatChange) {
+  LinearAttrs relu;
+  relu.activation = Activation::relu;
+  const MatmulAttrs plain, transposed = {false, true};
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const double tolerance = type == DType::f32 ? 2e-6 : 1e-2;
+    for (const std::int64_t rows : {1, 3, 17, 130}) {
+      const Operand x(type, {rows, 259}, 2), w(type, {37, 259}, 3), bias(type, {37}, 4), t(type, {259, 37}, 5);
+      const TensorDesc y = shaped(type, {rows, 37});
+      expect_agreement("linear", {x.view, w.view, bias.view}, y, &relu, tolerance);
+      expect_agreement("matmul", {x.view, w.view}, y, &transposed, tolerance);
+      expect_agreement("matmul", {x.view, t.view}, y, &plain, tolerance);
+    }
+  }
+}
+
+TEST(FixedWeights, GiveTheConvolutionsOfWeightsThatChange) {
+  ConvAttrs attrs;
+  attrs.pads = {4, {1, 1, 1, 1}};
+  attrs.activation = Activation::relu;
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const Operand x(type, {3, 9, 11, 19}, 2), w(type, {21, 3, 3, 19}, 3), bias(type, {21}, 4);
+    expect_agreement("conv2d", {x.view, w.view, bias.view}, shaped(type, {3, 9, 11, 21}), &attrs,
+                     type == DType::f32 ? 2e-6 : 1e-2);
+  }
+}
+
+// 3 x 3 with many channels on one thread, where another algorithm has its chance, with larger rounding errors.
+TEST(FixedWeights, GiveTheConvolutionsOfManyChannels) {
+  ConvAttrs attrs;
+  attrs.pads = {4, {1, 1, 1, 1}};
+  for (const bool relu : {false, true}) {
+    attrs.activation = relu ? Activation::relu : Activation::none;
+    for (const std::int64_t size : {5, 8, 14}) {
+      Operand x(DType::f32, {7, size, size, 64}, 2), w(DType::f32, {48, 3, 3, 64}, 3), bias(DType::f32, {48}, 4);
+      const TensorDesc y = shaped(DType::f32, {7, size, size, 48});
+      const Result fixed = run("conv2d", {x.view, w.view, bias.view}, y, &attrs, 1, true);
+      const Result changing = run("conv2d", {x.view, w.view, bias.view}, y, &attrs, 1, false);
+      for (std::size_t i = 0; i < fixed.values.size(); ++i) {
+        ASSERT_NEAR(fixed.values[i], changing.values[i], 2e-4) << "element " << i;  // of sums up to 35
+      }
+      // An image's bits do not depend on how many there are beside it.
+      x.view.shape[0] = 2;
+      const TensorDesc few = shaped(DType::f32, {2, size, size, 48});
+      const Result two = run("conv2d", {x.view, w.view, bias.view}, few, &attrs, 1, true);
+      ASSERT_EQ(std::memcmp(two.values.data(), fixed.values.data(), two.values.size() * sizeof(float)), 0);
+    }
+  }
+}
+
+TEST(FixedWeights, KeepNaNWhereItIs) {
+  ConvAttrs attrs;
+  attrs.pads = {4, {1, 1, 1, 1}};
+  attrs.activation = Activation::relu;
+  Operand x(DType::f32, {1, 16, 16, 64}, 2), w(DType::f32, {64, 3, 3, 64}, 3);
+  x.set(64 * (16 * 8 + 8), std::numeric_limits<float>::quiet_NaN());
+  const Result y = run("conv2d", {x.view, w.view}, shaped(DType::f32, {1, 16, 16, 64}), &attrs, 1, true);
+  EXPECT_TRUE(std::isnan(y.values[64 * (16 * 8 + 8)]));
+  EXPECT_TRUE(std::isfinite(y.values[0]));
+}
+
+}  // namespace
+}  // namespace trivet::kernels::cpu
