@@ -28,7 +28,7 @@ dnnl::convolution_forward::primitive_desc conv_forward_desc(const ConvProblem& p
 // (x, w) -> y without activation, from the attributes of conv2d.
 std::unique_ptr<onednn::Runnable> make_conv_product(const KernelSpec& spec);
 
-// conv2d with fixed weights by Winograd's algorithm; null where that does not pay or cannot be done.
+// conv2d of a tile with fixed weights by Winograd's algorithm; null where that does not pay or cannot be done.
 std::unique_ptr<onednn::Runnable> make_winograd(const KernelSpec& spec, Activation activation);
 
 // (x, dy) -> dw, and db if there is a second output; convolution_weights.cpp.

@@ -2,7 +2,7 @@
 // multiplications, at the cost of transforms (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
 // 2016). oneDNN has it for blocked layouts only, so activations are brought there and back, which the saved products
 // pay for. Where weights change from run to run their transform costs more than is saved; and on several threads the
-// order of its sums depends on their number.
+// order of its sums depends on their number, so it is for tiles alone.
 #include <memory>
 
 #include "kernels/cpu/convolution.h"
@@ -89,7 +89,7 @@ std::unique_ptr<Runnable> make_winograd(const KernelSpec& spec, Activation activ
   const auto& window = spec.attributes<ConvAttrs>();
   const TensorDesc& x = spec.in[0];
   const TensorDesc& w = spec.in[1];
-  if (!spec.fixed_weights || spec.threads > 1 || !onednn::has_avx512()) return nullptr;
+  if (!spec.fixed_weights || !spec.tile || !onednn::has_avx512()) return nullptr;
   if (x.rank != 4 || window.groups != 1 || w.shape[1] != 3 || w.shape[2] != 3) return nullptr;
   for (const TensorDesc* t : {&x, &w, &spec.out[0]}) {
     if (t->dtype != DType::f32) return nullptr;

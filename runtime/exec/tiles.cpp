@@ -9,7 +9,8 @@
 namespace trivet {
 namespace {
 
-// Smaller batches are faster as one, all threads at each op.
+// Smaller batches are run as one, all threads at each op. That the number of threads has no say in which batches are
+// cut keeps results the same on any number: tiles may be computed by other algorithms.
 constexpr std::int64_t kLeastTile = 8;
 
 // Bytes that the largest op reads and writes, its weights aside.
@@ -34,7 +35,7 @@ std::size_t largest_op(const Graph& graph) {
 
 std::int64_t choose_tile(const Graph& graph, std::int64_t samples, const Device& device) {
   const int threads = device.threads();
-  if (device.tile_bytes() == 0 || samples < kLeastTile * threads) return samples;
+  if (device.tile_bytes() == 0 || samples < kLeastTile) return samples;
   const auto bytes = [each = largest_op(graph) / static_cast<std::size_t>(samples)](std::int64_t tile) {
     return each * static_cast<std::size_t>(tile);
   };
@@ -57,16 +58,16 @@ TilePlans compile_tiles(const GraphOfSamples& graph, const std::set<std::int64_t
   const std::int64_t largest = *batches.rbegin();
   TilePlans result;
   result.tile = choose_tile(graph(largest), largest, device);
-  const bool tiled = result.tile < largest;
-  const auto add = [&](std::int64_t samples, int used, int lanes) {
+  const bool tiled = device.tile_bytes() > 0 && largest >= kLeastTile;
+  const auto add = [&](std::int64_t samples, int lanes) {
     if (samples == 0 || result.plans.contains(samples)) return;
     const Graph made = graph(samples);
     states.add(made);
-    const auto plan = compile(made, states, device, {.threads = used, .fixed_states = true});
+    const auto plan = compile(made, states, device, {.tile = tiled, .fixed_states = true});
     result.plans[samples] = with_twins(plan, lanes, device);
   };
-  if (tiled) add(result.tile, 1, threads);
-  for (const std::int64_t batch : batches) add(tiled ? batch % result.tile : batch, threads, 1);
+  if (tiled) add(result.tile, threads);
+  for (const std::int64_t batch : batches) add(tiled ? batch % result.tile : batch, 1);
   return result;
 }
 

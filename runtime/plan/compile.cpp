@@ -33,7 +33,7 @@ class Compiler {
   std::shared_ptr<const Plan> run() {
     plan_->name = graph_.name();
     plan_->target = target_.description();
-    plan_->threads = options_.threads > 0 ? options_.threads : target_.threads();
+    plan_->threads = options_.tile ? 1 : target_.threads();
     plan_->state_bytes = states_.bytes();
     plan_->graph_hash = graph_.hash();
     roots_ = alias_roots(graph_);
@@ -288,7 +288,7 @@ class Compiler {
     for (const ValueId v : node.outputs) out.push_back(graph_.type(v).desc());
     const bool fixed_weights = options_.fixed_states && repeated && node.inputs.size() > kernels::kWeights &&
                                node.inputs[kernels::kWeights] != kNoValue && is_fixed(node.inputs[kernels::kWeights]);
-    const kernels::KernelSpec spec{in, out, node.packed.data(), plan_->threads, fixed_weights};
+    const kernels::KernelSpec spec{in, out, node.packed.data(), plan_->threads, fixed_weights, options_.tile};
     choice.kernel = target_.find(node.op->name);
     if (!choice.kernel || !choice.kernel->supports(spec)) {
       throw Error(ErrorCode::graph,

@@ -17,7 +17,7 @@ void prepare_again(PlannedStep& step, const Plan& plan) {
   std::vector<kernels::TensorDesc> in = descs(plan, step.inputs);
   if (step.packed_bytes > 0) in[kernels::kWeights] = step.weights;
   const std::vector<kernels::TensorDesc> out = descs(plan, step.outputs);
-  step.prepared = step.kernel->prepare({in, out, step.attrs.data(), plan.threads, step.packed_bytes > 0});
+  step.prepared = step.kernel->prepare({in, out, step.attrs.data(), plan.threads, step.packed_bytes > 0, true});
 }
 
 }  // namespace

@@ -74,6 +74,18 @@ TEST(Tiles, GiveEachSampleItsValuesOnAnyNumberOfThreads) {
   }
 }
 
+TEST(Tiles, GiveTheSameBitsOnAnyNumberOfThreads) {
+  const auto on = [](int threads, std::int64_t samples) {
+    Tiled tiled(threads, {samples});
+    TiledSession session(tiled.arena, tiled.plans);
+    return predict(session, samples);
+  };
+  for (const std::int64_t samples : {1, 7, 8, 20, 83}) {
+    const std::vector<float> alone = on(1, samples);
+    for (const int threads : {2, 3, 5}) EXPECT_EQ(on(threads, samples), alone) << samples << ", " << threads;
+  }
+}
+
 TEST(Tiles, FollowStatesThatAreSetBetweenRuns) {
   Tiled tiled(2, {64});
   TiledSession session(tiled.arena, tiled.plans);
@@ -89,6 +101,7 @@ TEST(Tiles, AreForEachThreadAndSmallBatchesStayWhole) {
   EXPECT_THAT(Tiled(2, {64}).plans.plans, UnorderedElementsAre(Key(32)));
   EXPECT_EQ(Tiled(2, {64}).plans.plans.at(32).size(), 2u);
   EXPECT_THAT(Tiled(2, {64, 40}).plans.plans, UnorderedElementsAre(Key(32), Key(8)));
+  EXPECT_THAT(Tiled(2, {8}).plans.plans, UnorderedElementsAre(Key(4)));
   EXPECT_THAT(Tiled(2, {3}).plans.plans, UnorderedElementsAre(Key(3)));
 }
 

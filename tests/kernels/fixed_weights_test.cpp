@@ -53,10 +53,11 @@ struct Result {
 };
 
 // The second of two runs, so that what was packed must have stayed.
-Result run(const char* op, std::vector<View> in, const TensorDesc& out, const void* attrs, int threads, bool fixed) {
+Result run(const char* op, std::vector<View> in, const TensorDesc& out, const void* attrs, int threads, bool fixed,
+           bool tile = false) {
   const KernelEntry* kernel = find(op, best_isa());
   const std::vector<TensorDesc> in_desc(in.begin(), in.end());
-  const KernelSpec spec{in_desc, {&out, 1}, attrs, threads, fixed};
+  const KernelSpec spec{in_desc, {&out, 1}, attrs, threads, fixed, tile};
   set_threads(threads);
   const auto prepared = kernel->prepare(spec);
   const Memory workspace = allocate(kernel->workspace(spec, prepared.get()));
@@ -122,6 +123,28 @@ TEST(FixedWeights, GiveTheProductsOfWeightsThatChange) {
   }
 }
 
+// So that a sample's result does not depend on the tile that it falls into.
+TEST(FixedWeights, GiveARowTheSameBitsWhateverIsBesideIt) {
+  const LinearAttrs attrs;
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const std::int64_t depth : {10, 259, 3136}) {
+      for (const std::int64_t columns : {10, 128, 300}) {
+        Operand x(type, {130, depth}, 2), w(type, {columns, depth}, 3), bias(type, {columns}, 4);
+        const auto rows = [&](std::int64_t count) {
+          x.view.shape[0] = count;
+          return run("linear", {x.view, w.view, bias.view}, shaped(type, {count, columns}), &attrs, 1, true, true);
+        };
+        const Result all = rows(130);
+        for (const std::int64_t count : {1, 2, 7, 8, 9, 16, 21, 32, 64}) {
+          const Result some = rows(count);
+          ASSERT_EQ(std::memcmp(some.values.data(), all.values.data(), some.values.size() * sizeof(float)), 0)
+              << depth << " x " << columns << ", " << count << " rows, " << dtype_size(type) << " bytes each";
+        }
+      }
+    }
+  }
+}
+
 TEST(FixedWeights, GiveTheConvolutionsOfWeightsThatChange) {
   ConvAttrs attrs;
   attrs.pads = {4, {1, 1, 1, 1}};
@@ -133,7 +156,7 @@ TEST(FixedWeights, GiveTheConvolutionsOfWeightsThatChange) {
   }
 }
 
-// 3 x 3 with many channels on one thread, where another algorithm has its chance, with larger rounding errors.
+// 3 x 3 with many channels in a tile, where another algorithm has its chance, with larger rounding errors.
 TEST(FixedWeights, GiveTheConvolutionsOfManyChannels) {
   ConvAttrs attrs;
   attrs.pads = {4, {1, 1, 1, 1}};
@@ -142,7 +165,7 @@ TEST(FixedWeights, GiveTheConvolutionsOfManyChannels) {
     for (const std::int64_t size : {5, 8, 14}) {
       Operand x(DType::f32, {7, size, size, 64}, 2), w(DType::f32, {48, 3, 3, 64}, 3), bias(DType::f32, {48}, 4);
       const TensorDesc y = shaped(DType::f32, {7, size, size, 48});
-      const Result fixed = run("conv2d", {x.view, w.view, bias.view}, y, &attrs, 1, true);
+      const Result fixed = run("conv2d", {x.view, w.view, bias.view}, y, &attrs, 1, true, true);
       const Result changing = run("conv2d", {x.view, w.view, bias.view}, y, &attrs, 1, false);
       for (std::size_t i = 0; i < fixed.values.size(); ++i) {
         ASSERT_NEAR(fixed.values[i], changing.values[i], 2e-4) << "element " << i;  // of sums up to 35
@@ -150,7 +173,7 @@ TEST(FixedWeights, GiveTheConvolutionsOfManyChannels) {
       // An image's bits do not depend on how many there are beside it.
       x.view.shape[0] = 2;
       const TensorDesc few = shaped(DType::f32, {2, size, size, 48});
-      const Result two = run("conv2d", {x.view, w.view, bias.view}, few, &attrs, 1, true);
+      const Result two = run("conv2d", {x.view, w.view, bias.view}, few, &attrs, 1, true, true);
       ASSERT_EQ(std::memcmp(two.values.data(), fixed.values.data(), two.values.size() * sizeof(float)), 0);
     }
   }
@@ -162,7 +185,7 @@ TEST(FixedWeights, KeepNaNWhereItIs) {
   attrs.activation = Activation::relu;
   Operand x(DType::f32, {1, 16, 16, 64}, 2), w(DType::f32, {64, 3, 3, 64}, 3);
   x.set(64 * (16 * 8 + 8), std::numeric_limits<float>::quiet_NaN());
-  const Result y = run("conv2d", {x.view, w.view}, shaped(DType::f32, {1, 16, 16, 64}), &attrs, 1, true);
+  const Result y = run("conv2d", {x.view, w.view}, shaped(DType::f32, {1, 16, 16, 64}), &attrs, 1, true, true);
   EXPECT_TRUE(std::isnan(y.values[64 * (16 * 8 + 8)]));
   EXPECT_TRUE(std::isfinite(y.values[0]));
 }

@@ -16,6 +16,7 @@ struct KernelSpec {
   const void* attrs = nullptr;
   int threads = 1;
   bool fixed_weights = false;  // in[kWeights] has the same content in many runs: KernelEntry::pack may pay
+  bool tile = false;           // of a plan for a part of a batch, which runs on one thread whatever the device has
 
   template <class A>
   const A& attributes() const {

@@ -117,7 +117,7 @@ struct Plan {
 };
 
 struct CompileOptions {
-  int threads = 0;  // 0: all of the target's
+  bool tile = false;  // one thread's part of a batch; otherwise the plan has all threads of the target
   // The states seldom change, and by no run of the plan: what can be computed of them alone is computed once, and
   // weights are kept as the kernels like them. The graph must have no updates.
   bool fixed_states = false;
