@@ -1,8 +1,8 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <exception>
 
+#include "kernels/cpu/onednn.h"
 #include "trivet/kernels/cpu.h"
 
 namespace trivet::kernels::cpu {
@@ -59,17 +59,7 @@ void set_threads(int threads) {
 }
 
 void run_tasks(std::int64_t tasks, int threads, const std::function<void(std::int64_t, int)>& task) {
-  std::exception_ptr failure;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-  for (std::int64_t i = 0; i < tasks; ++i) {
-    try {
-      task(i, omp_get_thread_num());
-    } catch (...) {
-#pragma omp critical
-      failure = std::current_exception();
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
+  onednn::parallel_tasks(tasks, threads, task);
 }
 
 }  // namespace trivet::kernels::cpu

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "runtime/passes/readers.h"
 #include "trivet/kernels/attrs_normalization.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/quantize.h"
@@ -7,26 +8,10 @@
 namespace trivet {
 namespace {
 
-std::size_t at(std::int32_t id) { return static_cast<std::size_t>(id); }
-
-bool has_activation(const Node& node) {
-  return std::any_of(node.attrs.begin(), node.attrs.end(), [](const auto& attr) {
-    return attr.first == "activation" && std::get<std::string>(attr.second) != "none";
-  });
-}
-
 class NormFolder {
  public:
   explicit NormFolder(const Graph& graph)
-      : graph_(graph), result_(graph.name()), copier_(graph, result_), reader_(graph.values().size(), kNobody) {
-    for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
-      for (const ValueId v : graph.nodes()[i].inputs) {
-        if (v != kNoValue) reader_[at(v)] = reader_[at(v)] == kNobody ? static_cast<NodeId>(i) : kSeveral;
-      }
-    }
-    for (const NamedValue& o : graph.outputs()) reader_[at(o.value)] = kSeveral;
-    for (const Update& u : graph.updates()) reader_[at(u.value)] = kSeveral;
-  }
+      : graph_(graph), readers_(graph), result_(graph.name()), copier_(graph, result_) {}
 
   Graph run() {
     std::set<const Node*> done;
@@ -45,22 +30,18 @@ class NormFolder {
   }
 
  private:
-  static constexpr NodeId kNobody = -1;
-  static constexpr NodeId kSeveral = -2;
-
   // The norm that this product can take in, whose parameters are there before any node runs.
   const Node* norm_behind(const Node& node) const {
-    if ((node.op->name != "linear" && node.op->name != "conv2d") || has_activation(node)) return nullptr;
+    if ((node.op->name != "linear" && node.op->name != "conv2d") || !takes_activation(node)) return nullptr;
     const ValueId y = node.outputs[0];
-    if (reader_[at(y)] < 0 || graph_.type(y).dtype != DType::f32) return nullptr;
-    const Node& norm = graph_.node(reader_[at(y)]);
-    if (norm.op->name != "batch_norm" || norm.inputs[0] != y) return nullptr;
-    if (norm.inputs.size() > 5 && norm.inputs[5] != kNoValue) return nullptr;
+    const Node* const norm = readers_.sole(y, "batch_norm");
+    if (!norm || norm->inputs[0] != y || graph_.type(y).dtype != DType::f32) return nullptr;
+    if (norm->inputs.size() > 5 && norm->inputs[5] != kNoValue) return nullptr;
     for (std::size_t i = 1; i < 5; ++i) {
-      const ValueKind kind = graph_.value(norm.inputs[i]).kind;
+      const ValueKind kind = graph_.value(norm->inputs[i]).kind;
       if (kind != ValueKind::state && kind != ValueKind::constant) return nullptr;
     }
-    return &norm;
+    return norm;
   }
 
   // w' = w * s and b' = beta + (b - mean) * s, with s = gamma / sqrt(var + epsilon).
@@ -84,18 +65,15 @@ class NormFolder {
     const ValueId bias =
         apply(result_, "add", {parameter(kBeta), apply(result_, "mul", {from, scale}, {}, named(".shift"))}, {},
               named(".offset"));
-    Attrs attrs = product.attrs;
-    for (auto& [name, value] : attrs) {
-      if (name == "activation") value = std::string(has_activation(norm) ? "relu" : "none");
-    }
+    const Attrs attrs = with_attribute(product.attrs, "activation", *find_attribute(norm, "activation"));
     const ValueId y = result_.add(*product.op, {copier_(product.inputs[kX]), weights, bias}, attrs, norm.name).front();
     copier_.map(norm.outputs[0], y);
   }
 
   const Graph& graph_;
+  const Readers readers_;
   Graph result_;
   GraphCopier copier_;
-  std::vector<NodeId> reader_;
 };
 
 }  // namespace

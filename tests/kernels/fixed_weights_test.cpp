@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/math/small_float.h"
+#include "tests/kernels/operand.h"
 #include "trivet/kernels/attrs_convolution.h"
 #include "trivet/kernels/attrs_matrix.h"
 #include "trivet/kernels/cpu.h"
@@ -14,38 +14,9 @@
 namespace trivet::kernels::cpu {
 namespace {
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<void, Free>;
-
-Memory allocate(std::size_t bytes) { return Memory(std::aligned_alloc(64, bytes / 64 * 64 + 64)); }
-
-struct Operand {
-  Operand(DType type, std::initializer_list<std::int64_t> shape, std::uint32_t seed) {
-    view.dtype = type;
-    for (const std::int64_t size : shape) view.shape[view.rank++] = size;
-    memory = allocate(view.bytes());
-    view.data = memory.get();
-    for (std::int64_t i = 0; i < view.elements(); ++i) {
-      seed = seed * 1664525U + 1013904223U;
-      set(i, static_cast<float>(seed >> 8) / 8388608.0F - 1.0F);
-    }
-  }
-  void set(std::int64_t i, float value) {
-    if (view.dtype == DType::bf16) {
-      view.as<BFloat16>()[i] = from_f32<BFloat16>(value);
-    } else {
-      view.as<float>()[i] = value;
-    }
-  }
-  float get(std::int64_t i) const {
-    return view.dtype == DType::bf16 ? to_f32(view.as<BFloat16>()[i]) : view.as<float>()[i];
-  }
-
-  View view;
-  Memory memory;
-};
+using testing::allocate;
+using testing::Memory;
+using testing::Operand;
 
 struct Result {
   std::vector<float> values;

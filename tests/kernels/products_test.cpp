@@ -2,58 +2,20 @@
 // the same results on processors without the instructions for their type.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/math/small_float.h"
+#include "tests/kernels/operand.h"
 #include "trivet/kernels/attrs_convolution.h"
 #include "trivet/kernels/cpu.h"
 
 namespace trivet::kernels::cpu {
 namespace {
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<void, Free>;
-
-Memory allocate(std::size_t bytes) { return Memory(std::aligned_alloc(64, bytes / 64 * 64 + 64)); }
-
-// A tensor of numbers that repeat: fractions, or integers from -3 to 3 that every type holds.
-struct Operand {
-  Operand(DType type, std::initializer_list<std::int64_t> shape, bool integers = false) {
-    view.dtype = type;
-    for (const std::int64_t size : shape) view.shape[view.rank++] = size;
-    memory = allocate(view.bytes());
-    view.data = memory.get();
-    std::uint32_t seed = static_cast<std::uint32_t>(view.elements());
-    for (std::int64_t i = 0; i < view.elements(); ++i) {
-      seed = seed * 1664525U + 1013904223U;
-      const float fraction = static_cast<float>(seed >> 8) / 8388608.0F - 1.0F;
-      set(i, integers ? std::round(3 * fraction) : fraction);
-    }
-  }
-
-  void set(std::int64_t i, float value) {
-    switch (view.dtype) {
-      case DType::f32:
-        view.as<float>()[i] = value;
-        break;
-      case DType::bf16:
-        view.as<BFloat16>()[i] = from_f32<BFloat16>(value);
-        break;
-      default:
-        view.as<std::int8_t>()[i] = static_cast<std::int8_t>(value);
-    }
-  }
-  float get(std::int64_t i) const {
-    return view.dtype == DType::bf16 ? to_f32(view.as<BFloat16>()[i]) : view.as<float>()[i];
-  }
-
-  View view;
-  Memory memory;
-};
+using testing::allocate;
+using testing::Memory;
+using testing::Numbers;
+using testing::Operand;
 
 void run(const char* op, std::vector<View> in, const View& out, const void* attrs, int threads) {
   const KernelEntry* kernel = find(op, best_isa());
@@ -97,8 +59,9 @@ TEST(Products, HaveTheSameBitsOnAnyNumberOfThreadsHoweverLongTheSums) {
 // Integers are exact in bf16 and their sums in f32, so that all types must agree.
 bool bf16_agrees_with_f32(const char* op, std::initializer_list<std::int64_t> x, std::initializer_list<std::int64_t> w,
                           std::initializer_list<std::int64_t> y, const void* attrs) {
-  const Operand x32(DType::f32, x, true), w32(DType::f32, w, true), y32(DType::f32, y);
-  const Operand x16(DType::bf16, x, true), w16(DType::bf16, w, true), y16(DType::bf16, y), mixed(DType::bf16, y);
+  const Operand x32(DType::f32, x, 0, Numbers::integers), w32(DType::f32, w, 0, Numbers::integers), y32(DType::f32, y);
+  const Operand x16(DType::bf16, x, 0, Numbers::integers), w16(DType::bf16, w, 0, Numbers::integers),
+      y16(DType::bf16, y), mixed(DType::bf16, y);
   run(op, {x32.view, w32.view}, y32.view, attrs, 2);
   run(op, {x16.view, w16.view}, y16.view, attrs, 2);
   run(op, {x16.view, w32.view}, mixed.view, attrs, 2);
