@@ -57,10 +57,12 @@ void KillTest::measure_reference() {
 // Kills the worker, the process that watches it, or both; false if the run had ended by then.
 bool KillTest::kill_victim(const Program& program) {
   const auto victim = static_cast<Victim>(std::uniform_int_distribution<int>(0, 2)(random_));
+  program.stop();  // or it might start a worker once that was looked for, and the orphan would not be waited for
   const std::optional<ProcessId> worker = program.worker();
   if (!program.running()) return false;
   if (victim != Victim::parent && worker) ::kill(static_cast<pid_t>(worker->pid), SIGKILL);
   if (victim != Victim::worker || !worker) program.signal(SIGKILL);
+  program.signal(SIGCONT);
   // An orphan is told by the kernel to end; it checkpoints first.
   if (worker) {
     EXPECT_TRUE(wait_until_gone(*worker));

@@ -80,16 +80,20 @@ void close_all(std::initializer_list<int> descriptors) {
   }
 }
 
-// The parent of a process: the fourth field of /proc/PID/stat, behind its name in parentheses (proc(5)).
-pid_t parent_of(const fs::path& process) {
-  const std::string stat = slurp(process / "stat");
-  const std::size_t close = stat.rfind(')');
-  if (close == std::string::npos) return 0;
-  std::istringstream rest(stat.substr(close + 1));
-  char state = 0;
+// The third and fourth fields of /proc/PID/stat, behind the name in parentheses (proc(5)).
+struct ProcessStat {
+  char state = 0;  // 0 if there is no such process
   pid_t parent = 0;
-  rest >> state >> parent;
-  return parent;
+};
+
+ProcessStat stat_of(const fs::path& process) {
+  const std::string text = slurp(process / "stat");
+  const std::size_t close = text.rfind(')');
+  ProcessStat stat;
+  if (close == std::string::npos) return stat;
+  std::istringstream rest(text.substr(close + 1));
+  rest >> stat.state >> stat.parent;
+  return stat;
 }
 
 }  // namespace
@@ -122,6 +126,16 @@ void Program::signal(int number) const {
   if (!collected_) ::kill(pid_, number);
 }
 
+void Program::stop() const {
+  signal(SIGSTOP);
+  const fs::path process = fs::path("/proc") / std::to_string(pid_);
+  const auto under_way = [&] {
+    const char state = stat_of(process).state;
+    return state == 'R' || state == 'S' || state == 'D';
+  };
+  while (running() && under_way()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+}
+
 bool Program::running() const { return !collected_ && find_process(pid_).pid != 0; }
 
 std::optional<ProcessId> Program::worker() const {
@@ -130,7 +144,7 @@ std::optional<ProcessId> Program::worker() const {
     const std::string name = entry.path().filename().string();
     pid_t pid = 0;
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (bad != std::errc() || end != name.data() + name.size() || parent_of(entry.path()) != pid_) continue;
+    if (bad != std::errc() || end != name.data() + name.size() || stat_of(entry.path()).parent != pid_) continue;
     const ProcessId found = find_process(pid);
     if (found.pid != 0) return found;
   }

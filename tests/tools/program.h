@@ -38,6 +38,7 @@ class Program {
   ~Program();
 
   void signal(int number) const;
+  void stop() const;     // returns when it stands still or has ended; SIGCONT lets it go on
   bool running() const;  // not collected, and not ended
   // The worker process that it has started, if there is one now.
   std::optional<ProcessId> worker() const;
