@@ -7,8 +7,8 @@ import re
 import sys
 
 # From the bottom to the top. A new folder of the house gets its place here.
-HOUSE = ("kernels/math", "kernels", "base", "graph", "ops", "passes", "plan", "exec", "formats", "report", "data", "nn",
-         "models", "train", "infer", "job", "store", "launcher", "service", "tools")
+HOUSE = ("kernels/math", "kernels", "base", "graph", "ops", "passes", "plan", "exec", "comm", "formats", "report", "data",
+         "nn", "models", "train", "infer", "job", "store", "launcher", "service", "tools")
 LIBRARY = "include/trivet/trivet.h"  # the library in one include, for programs outside of the house
 HEIGHT = {folder: height for height, folder in enumerate(HOUSE)}
 

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <random>
 
+#include "bench/models.h"
 #include "trivet/base/error.h"
 #include "trivet/train/plans.h"
 
@@ -20,33 +21,11 @@ struct Options {
   int threads = 2;
 };
 
-ModelTask task_of(const Options& options) {
-  ModelConfig model;
-  model.classes = 10;
-  model.precision = options.dtype;
-  Shape sample = {28, 28, 1};
-  if (options.work == "mlp") {
-    model.name = "mlp";
-    model.hidden = {256};
-  } else if (options.work == "cnn") {
-    model.name = "cnn";
-  } else if (options.work == "resnet20") {
-    model.name = "resnet";
-    model.depth = 20;
-    sample = {32, 32, 3};
-  } else {
-    model.name = "lstm";
-    model.units = 128;
-    sample = {64, 28};
-  }
-  return label_task(model, sample, 1);
-}
-
 // Random data for every input of the plan; they stay in place, so only what the plan overwrites is set again.
 class Peer {
  public:
   Peer(const Options& options, std::shared_ptr<const Device> device) : options_(options) {
-    const ModelTask task = task_of(options);
+    const ModelTask task = bench::task_of(options.work, options.dtype);
     TrainConfig config;
     config.batch = options.batch;
     config.top_k = 1;

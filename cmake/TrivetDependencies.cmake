@@ -9,6 +9,7 @@ find_package(SQLite3 REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(ZLIB REQUIRED)
+find_package(Gloo CONFIG REQUIRED)
 
 # oneDNN's own CMake package demands OpenCL headers, so it is found by hand.
 find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)

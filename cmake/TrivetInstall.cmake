@@ -5,8 +5,8 @@ include(CMakePackageConfigHelpers)
 
 # The house up to infer as one shared library, for programs of users.
 add_library(trivet_shared SHARED)
-foreach(folder kernels_cpu vector_baseline vector_avx2 vector_avx512 base graph ops passes plan exec formats report data
-               nn models train infer)
+foreach(folder kernels_cpu vector_baseline vector_avx2 vector_avx512 base graph ops passes plan exec comm formats report
+               data nn models train infer)
   if(TARGET trivet_${folder})
     get_target_property(type trivet_${folder} TYPE)
     if(NOT type STREQUAL "INTERFACE_LIBRARY")
@@ -14,8 +14,8 @@ foreach(folder kernels_cpu vector_baseline vector_avx2 vector_avx512 base graph 
     endif()
   endif()
 endforeach()
-target_link_libraries(trivet_shared PRIVATE trivet_dnnl OpenMP::OpenMP_CXX Threads::Threads fmt::fmt spdlog::spdlog
-  OpenSSL::Crypto ZLIB::ZLIB yaml-cpp PUBLIC nlohmann_json::nlohmann_json)
+target_link_libraries(trivet_shared PRIVATE trivet_dnnl gloo OpenMP::OpenMP_CXX Threads::Threads fmt::fmt
+  spdlog::spdlog OpenSSL::Crypto ZLIB::ZLIB yaml-cpp PUBLIC nlohmann_json::nlohmann_json)
 target_include_directories(trivet_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(trivet_shared INTERFACE cxx_std_20)
 set_target_properties(trivet_shared PROPERTIES OUTPUT_NAME trivet EXPORT_NAME trivet LINKER_LANGUAGE CXX
@@ -39,7 +39,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/trivetConfig.cmake ${CMAKE_CURRENT_BIN
 # The archive: everything but what belongs to the C and C++ run time.
 install(RUNTIME_DEPENDENCY_SET trivet_outside COMPONENT outside EXCLUDE_FROM_ALL
   PRE_EXCLUDE_REGEXES "^ld-linux" "^libc\\.so" "^libm\\.so" "^libstdc\\+\\+" "^libgcc_s" "^libpthread" "^libdl\\.so"
-  DIRECTORIES /usr/lib/x86_64-linux-gnu)
+  DIRECTORIES /usr/lib/x86_64-linux-gnu /usr/lib)
 set(CPACK_GENERATOR TGZ)
 set(CPACK_PACKAGE_NAME trivet)
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})

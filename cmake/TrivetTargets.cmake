@@ -28,6 +28,6 @@ function(trivet_test folder)
   target_link_libraries(test_${folder} PRIVATE trivet_options ${arg_DEPS} GTest::gmock GTest::gtest_main)
   target_precompile_headers(test_${folder} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/precompiled.h <gtest/gtest.h>)
   target_compile_definitions(test_${folder} PRIVATE TRIVET_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  gtest_discover_tests(test_${folder} DISCOVERY_MODE PRE_TEST TEST_PREFIX ${folder}.
+  gtest_discover_tests(test_${folder} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX ${folder}.
     PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "OMP_WAIT_POLICY=PASSIVE" LABELS "${arg_LABELS}")
 endfunction()

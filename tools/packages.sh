@@ -11,6 +11,7 @@ ninja-build             build
 ccache                  build again in seconds
 git                     the commit, for the record of each run
 libdnnl-dev             oneDNN: matrix products and convolutions on the CPU
+libgloo-dev             Gloo: connections among ranks of several hosts
 libfmt-dev              text formatting
 libspdlog-dev           log files
 nlohmann-json3-dev      JSON
@@ -22,6 +23,7 @@ zlib1g-dev              gzip files
 libgtest-dev            tests
 libgmock-dev            tests
 libbenchmark-dev        benchmarks
+libboost-context-dev    the simulator that runs CUDA kernels on the CPU
 python3                 include check, summary of the demo
 dataset-fashion-mnist   data of the demo and of tests
 LIST

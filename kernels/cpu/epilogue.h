@@ -8,7 +8,7 @@
 namespace trivet::kernels::cpu {
 
 // Integer sums of products -> numbers: (sum - offset) * scale + bias for each column, ReLU if asked for, and the result
-// as f32, or divided by the output's scale, rounded to the nearest (ties to even), moved by the zero point and clamped.
+// as f32, or rounded to the nearest (ties to even), moved by the zero point and clamped to u8 or i8.
 struct Int8Result {
   DType sums_type = DType::i32;          // or f32
   const std::int32_t* offset = nullptr;  // may be null: none
@@ -16,7 +16,6 @@ struct Int8Result {
   const float* bias = nullptr;  // may be null: none
   bool relu = false;
   DType type = DType::f32;  // or u8, i8
-  float y_scale = 1;
   std::int32_t zero_point = 0;
 };
 

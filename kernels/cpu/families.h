@@ -30,6 +30,7 @@ namespace trivet::kernels::cpu {
   std::span<const KernelEntry> recurrent_kernels();         \
   std::span<const KernelEntry> attention_kernels();         \
   std::span<const KernelEntry> quantization_kernels();      \
+  std::span<const KernelEntry> ranks_kernels();             \
   }
 TRIVET_VECTOR_FAMILIES(baseline)
 TRIVET_VECTOR_FAMILIES(avx2)

@@ -38,6 +38,7 @@ void insert(Table& table, std::span<const KernelEntry> family) {
     insert(table, isa::recurrent_kernels());         \
     insert(table, isa::attention_kernels());         \
     insert(table, isa::quantization_kernels());      \
+    insert(table, isa::ranks_kernels());             \
   } while (false)
 
 Table build(Isa isa) {

@@ -55,6 +55,8 @@ const char* error_code_name(ErrorCode code) {
       return "diverged";
     case ErrorCode::state:
       return "state";
+    case ErrorCode::rank:
+      return "rank";
   }
   return "internal";
 }
@@ -81,6 +83,8 @@ int exit_code(ErrorCode code) {
       return 9;
     case ErrorCode::state:
       return 10;
+    case ErrorCode::rank:
+      return 11;
   }
   return 70;
 }

@@ -1,3 +1,5 @@
+#include "runtime/exec/cpu_device.h"
+
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -11,7 +13,6 @@
 #include "runtime/exec/ceilings_cache.h"
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
-#include "trivet/exec/device.h"
 #include "trivet/kernels/cpu.h"
 
 namespace trivet {
@@ -133,10 +134,7 @@ int available_cores() {
   return std::max(1, CPU_COUNT(&set));
 }
 
-std::shared_ptr<const Device> open_device(const std::string& name, const DeviceOptions& options) {
-  if (name != "cpu") {
-    throw Error(ErrorCode::usage, fmt::format("there is no device '{}'", name), "this build runs on: cpu");
-  }
+std::shared_ptr<const Device> open_cpu(const DeviceOptions& options) {
   return std::make_shared<CpuDevice>(options.threads > 0 ? options.threads : available_cores(), chosen_isa(options));
 }
 

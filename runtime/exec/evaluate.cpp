@@ -27,6 +27,10 @@ AlignedBytes allocate(std::size_t bytes) {
   return AlignedBytes(std::aligned_alloc(kAlign, (std::max<std::size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign));
 }
 
+void copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);  // without bytes there may be no memory
+}
+
 class Evaluator {
  public:
   Evaluator(const Graph& graph, kernels::cpu::Isa isa, int threads)
@@ -40,13 +44,13 @@ class Evaluator {
       const auto found = bindings.find(v.name);
       if (v.kind == ValueKind::constant) {
         const Tensor& t = graph_.constant_of(static_cast<ValueId>(i));
-        std::memcpy(memory_[i].get(), t.data.data(), t.data.size());
+        copy(memory_[i].get(), t.data.data(), t.data.size());
       } else if (found != bindings.end()) {
         if (found->second.type != v.type) {
           throw Error(ErrorCode::graph,
                       fmt::format("'{}' is {}, bound to {}", v.name, to_string(v.type), to_string(found->second.type)));
         }
-        std::memcpy(memory_[i].get(), found->second.data.data(), v.type.bytes());
+        copy(memory_[i].get(), found->second.data.data(), v.type.bytes());
       } else if (v.kind == ValueKind::state) {
         fill_initial(v, 0, {static_cast<std::byte*>(memory_[i].get()), v.type.bytes()});
       } else {
@@ -61,7 +65,7 @@ class Evaluator {
     for (const ValueId v : node.inputs) in.push_back(view(v));
     for (const ValueId v : node.outputs) out.push_back(view(v));
     if (node.op->alias) {
-      std::memcpy(out[0].data, in[0].data, out[0].bytes());
+      copy(out[0].data, in[0].data, out[0].bytes());
       return;
     }
     const KernelEntry* kernel = kernels::cpu::find(node.op->name, isa_);
@@ -78,7 +82,7 @@ class Evaluator {
 
   Tensor get(ValueId v) const {
     Tensor t(graph_.type(v));
-    std::memcpy(t.data.data(), memory_[static_cast<std::size_t>(v)].get(), t.data.size());
+    copy(t.data.data(), memory_[static_cast<std::size_t>(v)].get(), t.data.size());
     return t;
   }
 

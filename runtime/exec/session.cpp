@@ -4,9 +4,11 @@
 
 #include <cstring>
 
+#include "runtime/exec/staging.h"
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
 #include "trivet/exec/initialize.h"
+#include "trivet/kernels/attrs_ranks.h"
 
 namespace trivet {
 
@@ -39,6 +41,22 @@ Arena::Arena(std::shared_ptr<const Device> device, StateLayout states, std::vect
     transient_offset_ += plan->constant_bytes;
   }
   stream_->synchronize();
+  if (const Asynchronous* beside = device_->asynchronous()) {
+    std::size_t inputs = 0;
+    for (const auto& plan : plans_) {
+      inputs = std::max(inputs, InputStaging::layout(*plan, device_->alignment()).bytes);
+    }
+    staging_ = std::make_unique<InputStaging>(*device_, *beside, inputs);
+  }
+}
+
+Arena::~Arena() {
+  if (!device_->asynchronous()) return;
+  try {
+    stream_->synchronize();  // what still runs uses the memory
+  } catch (const std::exception&) {
+    // The device has failed, and whoever waits for a result of it is told so.
+  }
 }
 
 std::byte* Arena::region(Region region, const Plan& plan) const {
@@ -104,6 +122,9 @@ Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan,
   arena_->region(Region::constant, *plan_);  // throws if the arena was not made for this plan
   for (const PlannedStep& step : plan_->steps) {
     Launch launch{&step,
+                  step.op == "sum_ranks_start"  ? Sum::start
+                  : step.op == "sum_ranks_wait" ? Sum::wait
+                                                : Sum::none,
                   {},
                   {},
                   arena_->region(Region::transient, *plan_) + step.workspace_offset,
@@ -115,6 +136,15 @@ Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan,
     }
     launches_.push_back(std::move(launch));
   }
+  if (!arena_->staging_) return;
+  InputStaging::Layout layout = InputStaging::layout(*plan_, arena_->device().alignment());
+  staged_ = std::move(layout.offsets);
+  staged_bytes_ = layout.bytes;
+  recordings_.resize(InputStaging::kSlots);
+}
+
+Session::~Session() {
+  if (arena_->staging_) arena_->staging_->give_up(this);
 }
 
 kernels::View Session::view(int value) const {
@@ -139,6 +169,10 @@ void Session::set_input(const std::string& name, const void* data, std::size_t b
     throw Error(ErrorCode::graph, fmt::format("input '{}' is {} ({} bytes), given {} bytes", name, to_string(p.type),
                                               p.type.bytes(), bytes));
   }
+  if (InputStaging* staging = arena_->staging_.get()) {
+    if (bytes > 0) std::memcpy(staging->host(staging->take(this)) + staged_.at(name), data, bytes);
+    return;
+  }
   arena_->device().upload(arena_->region(p.region, *plan_) + p.offset, data, bytes, arena_->stream());
 }
 
@@ -152,8 +186,53 @@ void Session::refresh() {
 void Session::run() {
   if (!plan_->twin_of) refresh();
   arena_->device().enter();
-  for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
+  if (const Asynchronous* beside = arena_->device().asynchronous()) {
+    run_beside_the_host(*beside);
+  } else {
+    for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
+  }
   if (updates_states_) ++arena_->state_version_;
+}
+
+void Session::run_beside_the_host(const Asynchronous& beside) {
+  InputStaging& staging = *arena_->staging_;
+  Stream& stream = arena_->stream();
+  const std::size_t slot = staging.take(this);
+  staging.upload(slot, staged_bytes_, stream);
+  const bool sums = std::any_of(launches_.begin(), launches_.end(), [](const Launch& l) { return l.sum != Sum::none; });
+  // What kernels load when they are used first cannot be recorded, nor can what the host does between steps.
+  if (!has_run_ || sums) {
+    put_on_stream(beside, slot);
+    has_run_ = true;
+  } else {
+    if (!recordings_[slot]) recordings_[slot] = record(beside, slot);
+    recordings_[slot]->launch(stream);
+  }
+  staging.release(slot, stream);
+}
+
+void Session::put_on_stream(const Asynchronous& beside, std::size_t slot) {
+  for (const auto& [name, offset] : staged_) {
+    const PlannedValue& p = named(plan_->inputs, name, "input");
+    beside.copy(arena_->region(p.region, *plan_) + p.offset, arena_->staging_->on_device(slot) + offset, p.type.bytes(),
+                arena_->stream());
+  }
+  for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
+}
+
+std::unique_ptr<Recording> Session::record(const Asynchronous& beside, std::size_t slot) {
+  beside.begin_recording(arena_->stream());
+  try {
+    put_on_stream(beside, slot);
+  } catch (...) {
+    try {
+      beside.end_recording(arena_->stream());
+    } catch (const std::exception&) {
+      // The reason is what was thrown before.
+    }
+    throw;
+  }
+  return beside.end_recording(arena_->stream());
 }
 
 void Session::launch(std::size_t step) {
@@ -167,7 +246,20 @@ void Session::launch(std::size_t step) {
                                     arena_->stream().handle(),
                                     l.packed};
   l.step->packs ? l.step->kernel->pack(args) : l.step->kernel->run(args);
+  if (l.sum != Sum::none) sum_over_ranks(l);
   if (poison_) poison_after(static_cast<int>(step));
+}
+
+void Session::sum_over_ranks(const Launch& launch) {
+  kernels::SumRanksAttrs attrs;
+  std::memcpy(&attrs, launch.step->attrs.data(), sizeof attrs);
+  if (attrs.ranks == 1) return;
+  if (!arena_->collectives_) {
+    throw Error(ErrorCode::internal,
+                fmt::format("plan '{}' is for {} ranks, its arena knows of no others", plan_->name, attrs.ranks));
+  }
+  if (launch.sum == Sum::start) return arena_->collectives_->start_sum(static_cast<int>(attrs.number), launch.out);
+  arena_->collectives_->wait(static_cast<int>(attrs.number));
 }
 
 void Session::poison_after(int step) const {

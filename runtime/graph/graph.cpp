@@ -146,6 +146,15 @@ void Graph::set_update(ValueId state, ValueId value) {
   updates_.push_back({state, value});
 }
 
+ValueId Graph::remove_update(ValueId state) {
+  const auto it = std::find_if(updates_.begin(), updates_.end(), [&](const Update& u) { return u.state == state; });
+  if (it == updates_.end())
+    throw Error(ErrorCode::graph, fmt::format("state '{}' has no update", this->value(state).name));
+  const ValueId value = it->value;
+  updates_.erase(it);
+  return value;
+}
+
 const Tensor& Graph::constant_of(ValueId id) const { return constants_[static_cast<std::size_t>(value(id).constant)]; }
 
 std::vector<ValueId> Graph::inputs() const {

@@ -18,7 +18,7 @@ constexpr std::string_view kLowest = "lowest/";
 
 Graph f32_graph(ModelTask task, std::int64_t samples) {
   task.model.precision = "f32";
-  return fold_batch_norm(optimized(predict_graph(task, samples)));
+  return optimized(predict_graph(task, samples));
 }
 
 // Some of `from`, the same in every run, as whole passes: the last one is filled up with samples seen before.

@@ -29,5 +29,6 @@ std::vector<OpDef> resize_ops();
 std::vector<OpDef> recurrent_ops();
 std::vector<OpDef> attention_ops();
 std::vector<OpDef> quantization_ops();
+std::vector<OpDef> ranks_ops();
 
 }  // namespace trivet

@@ -127,12 +127,20 @@ Shape listed_shape(const OpContext& context, const IntList& list) {
   return image;
 }
 
+// x: f32, bf16, u8 or i8; y has the same.
+std::vector<TensorType> infer_max(const OpContext& context) {
+  const TensorType& x = context.in(0);
+  if (x.dtype != DType::f32 && x.dtype != DType::bf16 && x.dtype != DType::u8 && x.dtype != DType::i8) {
+    context.fail(fmt::format("x is {}, expected f32, bf16, u8 or i8", dtype_name(x.dtype)));
+  }
+  return {{x.dtype, pooled_shape(context, context.attrs<MaxPoolAttrs>(), x.shape)}};
+}
+
 // x: f32 or bf16; y has the same.
-template <class A>
-std::vector<TensorType> infer_forward(const OpContext& context) {
+std::vector<TensorType> infer_average(const OpContext& context) {
   require_f32_or_bf16(context, 0, "x");
   const TensorType& x = context.in(0);
-  return {{x.dtype, pooled_shape(context, context.attrs<A>(), x.shape)}};
+  return {{x.dtype, pooled_shape(context, context.attrs<AveragePoolAttrs>(), x.shape)}};
 }
 
 std::vector<TensorType> infer_adaptive(const OpContext& context) {
@@ -256,7 +264,7 @@ std::vector<OpDef> window_ops() {
       // Largest element of each window; NaN if the window holds one.
       {.name = "max_pool",
        .attrs = window_attributes<MaxPoolAttrs>(),
-       .infer = infer_forward<MaxPoolAttrs>,
+       .infer = infer_max,
        .gradient = max_gradient,
        .cost = forward_cost<MaxPoolAttrs>},
       // (dy, x, y) -> dx. Each window's gradient goes to its first element, row by row, that equals y or is NaN.
@@ -268,7 +276,7 @@ std::vector<OpDef> window_ops() {
        .cost = backward_cost<MaxPoolAttrs>},
       {.name = "average_pool",
        .attrs = average_attributes<AveragePoolAttrs>(),
-       .infer = infer_forward<AveragePoolAttrs>,
+       .infer = infer_average,
        .gradient = average_gradient,
        .cost = forward_cost<AveragePoolAttrs>},
       {.name = "average_pool_backward",

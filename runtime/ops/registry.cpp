@@ -11,14 +11,14 @@ namespace trivet {
 const std::vector<OpDef>& all_ops() {
   static const std::vector<OpDef> ops = [] {
     std::vector<OpDef> all;
-    for (auto family : {elementwise_ops, reduction_ops,     shape_ops,
-                        padding_ops,     matrix_ops,        convolution_ops,
-                        pooling_ops,     normalization_ops, row_normalization_ops,
-                        softmax_ops,     loss_ops,          pointwise_loss_ops,
-                        random_ops,      optimizer_ops,     unary_ops,
-                        activation_ops,  indexing_ops,      sorting_ops,
-                        resize_ops,      recurrent_ops,     attention_ops,
-                        quantization_ops}) {
+    for (auto family : {elementwise_ops,  reduction_ops,     shape_ops,
+                        padding_ops,      matrix_ops,        convolution_ops,
+                        pooling_ops,      normalization_ops, row_normalization_ops,
+                        softmax_ops,      loss_ops,          pointwise_loss_ops,
+                        random_ops,       optimizer_ops,     unary_ops,
+                        activation_ops,   indexing_ops,      sorting_ops,
+                        resize_ops,       recurrent_ops,     attention_ops,
+                        quantization_ops, ranks_ops}) {
       for (OpDef& op : family()) all.push_back(std::move(op));
     }
     std::sort(all.begin(), all.end(), [](const OpDef& a, const OpDef& b) { return a.name < b.name; });

@@ -13,9 +13,9 @@ namespace {
 std::size_t at(std::int32_t id) { return static_cast<std::size_t>(id); }
 
 // Ops that u8 numbers pass through unchanged in meaning. A relu does: what is behind one cannot be negative, so its
-// zero point is 0, and clamping to u8 cuts the rest off.
+// zero point is 0, and clamping to u8 cuts the rest off. A max_pool does, because rounding keeps the order of numbers.
 bool passes_bytes(const Node& node) {
-  static const std::set<std::string_view> kOps = {"reshape", "relu"};
+  static const std::set<std::string_view> kOps = {"reshape", "relu", "max_pool"};
   return kOps.contains(node.op->name);
 }
 
@@ -126,7 +126,7 @@ class Rewriter {
     for (const Node& node : graph_.nodes()) {
       if (known_.is_product(node)) {
         add_product(node);
-      } else if (passes_bytes(node) && known_.all_in_bytes(node.outputs[0])) {
+      } else if (takes_bytes(node)) {
         const ValueId x = bytes_of(node.inputs[0], known_.scale_of(node.outputs[0]));
         bytes_[{node.outputs[0], known_.scale_of(node.outputs[0])}] =
             node.op->name == "relu" ? x : result_.add(*node.op, {x}, node.attrs, node.name).front();
@@ -166,6 +166,12 @@ class Rewriter {
                             fmt::format("{}.u8", graph_.value(v).name));
     }
     return known->second;
+  }
+
+  // Where its input is not there in u8, a max_pool stays in f32: its result has fewer numbers to be made u8.
+  bool takes_bytes(const Node& node) const {
+    if (!passes_bytes(node) || !known_.all_in_bytes(node.outputs[0])) return false;
+    return node.op->name != "max_pool" || bytes_.contains({node.inputs[0], known_.scale_of(node.outputs[0])});
   }
 
   // i8 weights (N, ..) and their scales (N).

@@ -101,7 +101,7 @@ class Compiler {
     const auto choice = choices_.find(event.node);
     if (choice == choices_.end() || choice->second.packed_bytes == 0) return result;
     for (std::size_t i = 0; i < result.size(); ++i) {
-      if ((i == kernels::kWeights) != event.packs) result[i] = kNoValue;
+      if ((i == choice->second.kernel->weights) != event.packs) result[i] = kNoValue;
     }
     return result;
   }
@@ -269,7 +269,7 @@ class Compiler {
       if (choice.packed_bytes > 0) {
         step.packed_bytes = choice.packed_bytes;
         step.packed_offset = packed_offsets.at(events_[i].node);
-        step.weights = graph_.type(node.inputs[kernels::kWeights]).desc();
+        step.weights = graph_.type(node.inputs[choice.kernel->weights]).desc();
       }
       plan_->steps.push_back(std::move(step));
     }
@@ -286,10 +286,12 @@ class Compiler {
       types.push_back(v == kNoValue ? "none" : to_string(graph_.type(v)));
     }
     for (const ValueId v : node.outputs) out.push_back(graph_.type(v).desc());
-    const bool fixed_weights = options_.fixed_states && repeated && node.inputs.size() > kernels::kWeights &&
-                               node.inputs[kernels::kWeights] != kNoValue && is_fixed(node.inputs[kernels::kWeights]);
-    const kernels::KernelSpec spec{in, out, node.packed.data(), plan_->threads, fixed_weights, options_.tile};
     choice.kernel = target_.find(node.op->name);
+    const std::size_t weights = choice.kernel ? choice.kernel->weights : kernels::kWeights;
+    const bool fixed_weights = options_.fixed_states && repeated && node.inputs.size() > weights &&
+                               node.inputs[weights] != kNoValue && is_fixed(node.inputs[weights]);
+    const kernels::KernelSpec spec{in,           out, node.packed.data(), plan_->threads, fixed_weights, options_.tile,
+                                   choice.kernel};
     if (!choice.kernel || !choice.kernel->supports(spec)) {
       throw Error(ErrorCode::graph,
                   fmt::format("{}: {} has no kernel for {}({})", node.name, target_.description(), node.op->name,

@@ -58,10 +58,19 @@ std::vector<NodeId> execution_order(const Graph& graph) {
   for (const NodeId id : updater) {
     if (id >= 0) updates[at(id)] = true;
   }
-  using Entry = std::pair<bool, NodeId>;  // (not an update, number): updates first, then graph order
+  // Sums over ranks start as soon as they can and are waited for when nothing else is left to do. Updates come before
+  // other nodes, which are taken in graph order.
+  enum Class { start, update, plain, wait };
+  const auto class_of = [&](NodeId id) {
+    const std::string& op = graph.node(id).op->name;
+    if (op == "sum_ranks_start") return start;
+    if (op == "sum_ranks_wait") return wait;
+    return updates[at(id)] ? update : plain;
+  };
+  using Entry = std::pair<Class, NodeId>;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> ready;
   for (std::size_t i = 0; i < n; ++i) {
-    if (waits[i] == 0) ready.emplace(!updates[i], static_cast<NodeId>(i));
+    if (waits[i] == 0) ready.emplace(class_of(static_cast<NodeId>(i)), static_cast<NodeId>(i));
   }
   std::vector<NodeId> order;
   while (!ready.empty()) {
@@ -69,7 +78,7 @@ std::vector<NodeId> execution_order(const Graph& graph) {
     ready.pop();
     order.push_back(id);
     for (const NodeId next : after[at(id)]) {
-      if (--waits[at(next)] == 0) ready.emplace(!updates[at(next)], next);
+      if (--waits[at(next)] == 0) ready.emplace(class_of(next), next);
     }
   }
   if (order.size() != n) {

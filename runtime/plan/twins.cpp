@@ -15,9 +15,10 @@ std::vector<kernels::TensorDesc> descs(const Plan& plan, const std::vector<int>&
 void prepare_again(PlannedStep& step, const Plan& plan) {
   if (!step.kernel->prepare) return;
   std::vector<kernels::TensorDesc> in = descs(plan, step.inputs);
-  if (step.packed_bytes > 0) in[kernels::kWeights] = step.weights;
+  if (step.packed_bytes > 0) in[step.kernel->weights] = step.weights;
   const std::vector<kernels::TensorDesc> out = descs(plan, step.outputs);
-  step.prepared = step.kernel->prepare({in, out, step.attrs.data(), plan.threads, step.packed_bytes > 0, true});
+  step.prepared =
+      step.kernel->prepare({in, out, step.attrs.data(), plan.threads, step.packed_bytes > 0, true, step.kernel});
 }
 
 }  // namespace

@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "runtime/train/updates.h"
 #include "trivet/base/error.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/gradients.h"
 #include "trivet/passes/passes.h"
+#include "trivet/passes/quantize.h"
+#include "trivet/passes/ranks.h"
 
 namespace trivet {
 namespace {
@@ -48,11 +52,16 @@ struct Forward {
   ValueId out;
 };
 
+enum class Norms { kept, folded };  // batch norms, into the weights before them
+
 // The model with its inputs, rewritten for speed.
-Forward forward_graph(const std::string& name, const ModelTask& task, std::int64_t samples, bool training) {
+Forward forward_graph(const std::string& name, const ModelTask& task, std::int64_t samples, bool training,
+                      Norms norms = Norms::kept) {
   Graph model(name);
   model.set_output("out", build(model, task, samples, training));
-  Forward forward{pool_before_relu(lowered(fuse_norm(model), task.model.precision)), kNoValue};
+  Graph fused = fuse_norm(model);  // first: a norm that adds a shortcut stays, which one pass does
+  if (norms == Norms::folded) fused = fold_batch_norm(fused);
+  Forward forward{pool_before_relu(lowered(std::move(fused), task.model.precision)), kNoValue};
   forward.out = forward.graph.remove_output("out");
   return forward;
 }
@@ -111,6 +120,49 @@ ValueId in_f32(Graph& graph, ValueId v) {
   return apply(graph, "cast", {v}, {{"to", std::string("f32")}}, graph.value(v).name + ".f32");
 }
 
+// What a training graph updates of itself: running statistics. The updates are taken out of the graph.
+std::vector<Update> take_statistics(Graph& graph) {
+  const std::vector<Update> updates = graph.updates();
+  for (const Update& update : updates) graph.remove_update(update.state);
+  return updates;
+}
+
+// A pass's part of the mean over all passes of the step.
+ValueId shared(Graph& graph, ValueId value) {
+  const ValueId share = input_once(graph, "share", {DType::f32, {}});
+  return apply(graph, "mul", {value, share}, {}, "share." + graph.value(value).name);
+}
+
+void assign(Graph& graph, ValueId state, ValueId value) {
+  graph.set_update(state, apply(graph, "assign", {state, value}, {}, "assign." + graph.value(state).name));
+}
+
+// Gradients and running statistics of all ranks together.
+void sum_step(Graph& graph, int ranks, std::vector<ValueId>& grads) {
+  const std::vector<Update> statistics = take_statistics(graph);
+  std::vector<ValueId> values = grads;
+  for (const Update& update : statistics) values.push_back(shared(graph, update.value));
+  const std::vector<ValueId> sums = sum_over_ranks(graph, values, ranks);
+  for (std::size_t i = 0; i < statistics.size(); ++i) assign(graph, statistics[i].state, sums[grads.size() + i]);
+  grads.assign(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(grads.size()));
+}
+
+// A sum that waits on the stack of shard_graph().
+ValueId partial(Graph& graph, const Value& of, int depth) {
+  const std::string name = depth == 0 ? "grad/" + of.name : fmt::format("grad{}/{}", depth, of.name);
+  return graph.state(name, {DType::f32, of.type.shape}, MemoryClass::gradients);
+}
+
+void put_on_stack(Graph& graph, const Value& of, ValueId sum, ShardPlace place) {
+  const std::string name = "add." + of.name;
+  for (int i = 1; i <= place.merges; ++i) {
+    const ValueId below = partial(graph, of, place.depth - i);
+    sum = apply(graph, "add", {below, sum}, {}, name);
+    if (i == place.merges) graph.set_update(below, sum);
+  }
+  if (place.merges == 0) assign(graph, partial(graph, of, place.depth), sum);
+}
+
 void add_prediction(Graph& graph, ValueId out, const ModelTask& task) {
   if (task.goal() == Goal::label) out = apply(graph, "softmax", {out}, {}, "prediction");
   graph.set_output("prediction", out);
@@ -155,6 +207,7 @@ std::int64_t prediction_elements(const ModelTask& task) {
 Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
   std::vector<ValueId> grads;
   Graph graph = gradient_graph(fmt::format("{}.step{}", task.model.name, samples), task, config, samples, grads);
+  if (config.ranks > 1) sum_step(graph, config.ranks, grads);
   add_updates(graph, config, trainable(graph), grads, task.seed);
   if (config.average) add_averages(graph, *config.average);
   return graph;
@@ -172,28 +225,57 @@ Graph accumulate_graph(const ModelTask& task, const TrainConfig& config, std::in
   return graph;
 }
 
+ShardPlace ShardPlace::of(std::int64_t leaf) {
+  const auto bits = static_cast<std::uint64_t>(leaf);
+  return {std::popcount(bits), std::countr_one(bits)};
+}
+
+Graph shard_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples, ShardPlace place) {
+  std::vector<ValueId> grads;
+  const std::string name = fmt::format("{}.shard{}.{}.{}", task.model.name, samples, place.depth, place.merges);
+  Graph graph = gradient_graph(name, task, config, samples, grads);
+  const std::vector<ValueId> parameters = trainable(graph);
+  for (const Update& update : take_statistics(graph)) {
+    put_on_stack(graph, Value(graph.value(update.state)), shared(graph, update.value), place);
+  }
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    put_on_stack(graph, Value(graph.value(parameters[i])), in_f32(graph, grads[i]), place);
+  }
+  return graph;
+}
+
 Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
   // The states' names and types come from the model itself, built for one sample and left unused.
   Graph built("model");
   build(built, task, 1, true);
   const Graph model = lowered(std::move(built), task.model.precision);
   Graph graph(task.model.name + ".apply");
-  std::vector<ValueId> parameters, sums;
+  std::vector<ValueId> parameters, statistics, sums;
   for (const ValueId v : trainable(model)) {
     parameters.push_back(graph.parameter(model.value(v).name, model.type(v), model.value(v).init));
+    sums.push_back(accumulator(graph, parameters.back()));
   }
-  for (const ValueId p : parameters) sums.push_back(accumulator(graph, p));
-  add_updates(graph, config, parameters, sums, task.seed);
-  for (const ValueId sum : sums)
-    graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
-  if (!config.average) return graph;
-  for (const ValueId v : model.states()) {  // running statistics, which the passes before have updated
-    const Value& value = model.value(v);
-    if (value.memory == MemoryClass::parameters && !value.trainable) {
-      graph.state(value.name, value.type, value.memory, value.init);
-    }
+  // The passes before have updated the running statistics, but for one rank's samples only, or left them as they were.
+  const bool together = config.ranks > 1 || config.shards > 0;
+  for (const Update& update : model.updates()) {
+    if (!together && !config.average) break;
+    const Value& value = model.value(update.state);
+    statistics.push_back(graph.state(value.name, value.type, value.memory, value.init));
+    if (!together) continue;
+    sums.push_back(config.shards > 0 ? partial(graph, value, 0) : shared(graph, statistics.back()));
   }
-  add_averages(graph, *config.average);
+  const std::vector<ValueId> own(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size()));
+  if (config.ranks > 1) sums = sum_over_ranks(graph, sums, config.ranks);
+  add_updates(graph, config, parameters, {sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size())},
+              task.seed);
+  for (std::size_t i = parameters.size(); i < sums.size(); ++i) {
+    assign(graph, statistics[i - parameters.size()], sums[i]);
+  }
+  if (config.shards == 0) {
+    for (const ValueId sum : own)
+      graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
+  }
+  if (config.average) add_averages(graph, *config.average);
   return graph;
 }
 
@@ -205,7 +287,9 @@ Graph evaluate_graph(const ModelTask& task, const TrainConfig& config, std::int6
 }
 
 Graph predict_graph(const ModelTask& task, std::int64_t samples) {
-  Forward forward = forward_graph(fmt::format("{}.predict{}", task.model.name, samples), task, samples, false);
+  // In bf16 the folded weights would be computed in bf16 as well.
+  const Norms norms = task.model.precision == "f32" ? Norms::folded : Norms::kept;
+  Forward forward = forward_graph(fmt::format("{}.predict{}", task.model.name, samples), task, samples, false, norms);
   add_prediction(forward.graph, forward.out, task);
   return std::move(forward.graph);
 }

@@ -13,14 +13,46 @@ namespace {
 
 std::set<std::int64_t> distinct(const std::vector<std::int64_t>& values) { return {values.begin(), values.end()}; }
 
-// Sizes of all passes of one epoch: batches of config.batch, each cut into micro-batches.
+bool accumulates(const TrainConfig& config) { return config.micro_batch > 0 && config.micro_batch < config.batch; }
+
+// Sizes of this rank's passes of one epoch: its parts of batches of config.batch, each cut into micro-batches. A rank
+// without samples in a step takes one that does not count.
 std::set<std::int64_t> training_pieces(const TrainConfig& config, std::int64_t samples) {
-  const std::int64_t micro = config.micro_batch > 0 ? config.micro_batch : config.batch;
   std::set<std::int64_t> sizes;
   for (const std::int64_t batch : distinct(pieces(samples, config.batch))) {
-    for (const std::int64_t size : pieces(batch, micro)) sizes.insert(size);
+    const std::int64_t own = own_slice(config, batch).count;
+    if (!accumulates(config)) {
+      sizes.insert(std::max<std::int64_t>(own, 1));
+    } else {
+      for (const std::int64_t size : pieces(own, config.micro_batch)) sizes.insert(size);
+    }
   }
   return sizes;
+}
+
+// The passes over this rank's shards, likewise.
+std::set<std::pair<std::int64_t, ShardPlace>> shard_passes(const TrainConfig& config, std::int64_t samples) {
+  std::set<std::pair<std::int64_t, ShardPlace>> passes;
+  const std::int64_t own = config.shards / config.ranks;
+  for (const std::int64_t batch : distinct(pieces(samples, config.batch))) {
+    for (std::int64_t leaf = 0; leaf < own; ++leaf) {
+      const Slice slice = slice_of(batch, config.rank * own + leaf, config.shards);
+      passes.emplace(std::max<std::int64_t>(slice.count, 1), ShardPlace::of(leaf));
+    }
+  }
+  return passes;
+}
+
+// Of the training graph as one rank has it, so that a checkpoint serves any number of them.
+std::string graph_hash(const ModelTask& task, TrainConfig config, std::int64_t samples) {
+  config.ranks = 1;
+  config.rank = 0;
+  const std::int64_t batch = std::min(config.batch, samples);
+  if (config.shards > 0) {
+    return optimized(shard_graph(task, config, slice_of(batch, 0, config.shards).count, {})).hash();
+  }
+  const std::int64_t size = accumulates(config) ? std::min(config.micro_batch, batch) : batch;
+  return optimized(accumulates(config) ? accumulate_graph(task, config, size) : step_graph(task, config, size)).hash();
 }
 
 }  // namespace
@@ -31,16 +63,37 @@ std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece) {
   return sizes;
 }
 
+Slice slice_of(std::int64_t samples, std::int64_t index, std::int64_t parts) {
+  const std::int64_t base = samples / parts;
+  const std::int64_t larger = samples % parts;
+  return {index * base + std::min(index, larger), base + (index < larger ? 1 : 0)};
+}
+
+Slice own_slice(const TrainConfig& config, std::int64_t samples) {
+  if (config.shards == 0) return slice_of(samples, config.rank, config.ranks);
+  const std::int64_t own = config.shards / config.ranks;
+  const std::int64_t first = slice_of(samples, config.rank * own, config.shards).first;
+  const Slice last = slice_of(samples, (config.rank + 1) * own - 1, config.shards);
+  return {first, last.first + last.count - first};
+}
+
+std::int64_t evaluation_batch(const TrainConfig& config) {
+  if (accumulates(config)) return config.micro_batch;
+  return slice_of(config.batch, 0, config.shards > 0 ? config.shards : config.ranks).count;
+}
+
 std::vector<PlanPtr> TrainPlans::all() const {
   std::vector<PlanPtr> result;
   for (const auto* group : {&step, &accumulate, &evaluate}) {
     for (const auto& [samples, plan] : *group) result.push_back(plan);
   }
+  for (const auto& [key, plan] : shard) result.push_back(plan);
   if (apply) result.push_back(apply);
   return result;
 }
 
-const std::pair<const std::int64_t, PlanPtr>& TrainPlans::main_entry() const {
+std::pair<std::int64_t, PlanPtr> TrainPlans::main_entry() const {
+  if (!shard.empty()) return {shard.rbegin()->first.first, shard.rbegin()->second};
   return step.empty() ? *accumulate.rbegin() : *step.rbegin();
 }
 
@@ -63,17 +116,31 @@ TilePlans predict_plans(const ModelTask& task, const std::set<std::int64_t>& bat
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
                          const Device& device, std::size_t transient_budget) {
   TrainPlans plans;
-  const bool accumulates = config.micro_batch > 0 && config.micro_batch < config.batch;
-  for (const std::int64_t size : training_pieces(config, counts.train)) {
-    const Graph graph = optimized(accumulates ? accumulate_graph(task, config, size) : step_graph(task, config, size));
+  const auto fitted_plan = [&](const Graph& graph) {
     plans.states.add(graph);
     const FittedGraph fitted = fit_memory(graph, plans.states, device, transient_budget);
-    (accumulates ? plans.accumulate : plans.step)[size] = compile(fitted.graph, plans.states, device);
-    plans.graph_hash = graph.hash();
     plans.recomputed = fitted.dropped;
+    plans.graph_hash = graph.hash();
+    return compile(fitted.graph, plans.states, device);
+  };
+  if (config.shards > 0) {
+    for (const auto& [size, place] : shard_passes(config, counts.train)) {
+      plans.shard[{size, place}] = fitted_plan(optimized(shard_graph(task, config, size, place)));
+    }
+  } else if (accumulates(config)) {
+    for (const std::int64_t size : training_pieces(config, counts.train)) {
+      plans.accumulate[size] = fitted_plan(optimized(accumulate_graph(task, config, size)));
+    }
+  } else {
+    for (const std::int64_t size : training_pieces(config, counts.train)) {
+      plans.step[size] = fitted_plan(optimized(step_graph(task, config, size)));
+    }
   }
-  if (accumulates) plans.apply = compile_graph(apply_graph(task, config), plans.states, device);
-  const std::int64_t batch = accumulates ? config.micro_batch : config.batch;
+  if (config.ranks > 1 || config.shards > 0) plans.graph_hash = graph_hash(task, config, counts.train);
+  if (accumulates(config) || config.shards > 0) {
+    plans.apply = compile_graph(apply_graph(task, config), plans.states, device);
+  }
+  const std::int64_t batch = evaluation_batch(config);
   for (const std::int64_t samples : {counts.validation, counts.test}) {
     for (const std::int64_t size : distinct(pieces(samples, batch))) {
       if (!plans.evaluate.contains(size)) {

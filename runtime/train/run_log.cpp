@@ -17,8 +17,9 @@
 namespace trivet {
 
 struct RunLog::Impl {
-  Impl(const fs::path& directory, LogSink& o)
-      : observer(o), metrics_path(directory / "metrics.jsonl"), tensorboard(directory) {
+  explicit Impl(LogSink& o) : observer(o) {}
+  Impl(const fs::path& directory, LogSink& o) : observer(o), metrics_path(directory / "metrics.jsonl") {
+    tensorboard.emplace(directory);
     try {
       auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>((directory / "log.txt").string());
       logger = std::make_unique<spdlog::logger>("run", sink);
@@ -45,26 +46,28 @@ struct RunLog::Impl {
   std::unique_ptr<spdlog::logger> logger;
   fs::path metrics_path;
   int fd = -1;
-  TensorBoardWriter tensorboard;
+  std::optional<TensorBoardWriter> tensorboard;
 };
 
 RunLog::RunLog(const std::filesystem::path& directory, LogSink& observer)
     : impl_(std::make_unique<Impl>(directory, observer)) {}
+RunLog::RunLog(LogSink& observer) : impl_(std::make_unique<Impl>(observer)) {}
 RunLog::~RunLog() = default;
 
 void RunLog::line(const std::string& text) {
-  impl_->logger->info(text);
+  if (impl_->logger) impl_->logger->info(text);
   impl_->observer.line(text);
 }
 
 void RunLog::warn(const std::string& text) {
-  impl_->logger->warn(text);
+  if (impl_->logger) impl_->logger->warn(text);
   impl_->observer.line("warning: " + text);
 }
 
 void RunLog::progress(const Progress& progress) { impl_->observer.progress(progress); }
 
 void RunLog::metrics(const nlohmann::json& record) {
+  if (impl_->fd < 0) return;
   const std::string text = record.dump() + "\n";
   std::string_view rest = text;
   while (!rest.empty()) {
@@ -73,10 +76,11 @@ void RunLog::metrics(const nlohmann::json& record) {
     if (n < 0) impl_->fail("write");
     rest.remove_prefix(static_cast<std::size_t>(n));
   }
-  impl_->tensorboard.add(record);
+  impl_->tensorboard->add(record);
 }
 
 std::uint64_t RunLog::sync_metrics() {
+  if (impl_->fd < 0) return 0;
   if (::fsync(impl_->fd) != 0) impl_->fail("sync");
   const off_t end = ::lseek(impl_->fd, 0, SEEK_END);
   if (end < 0) impl_->fail("measure");

@@ -98,8 +98,7 @@ ModelTask make_task(const TrainJob& job, const TrainData& data) {
 }
 
 std::size_t evaluation_bytes(const ModelTask& task, const TrainConfig& train, const SampleCounts& counts) {
-  const std::int64_t batch = train.micro_batch > 0 ? train.micro_batch : train.batch;
-  return Evaluation::planned_bytes(task, batch, std::max(counts.validation, counts.test));
+  return Evaluation::planned_bytes(task, evaluation_batch(train), std::max(counts.validation, counts.test));
 }
 
 }  // namespace
@@ -188,9 +187,9 @@ TrainPlan plan_job(const TrainJob& job, const TrainData& data, const Device& dev
   TrainPlan plan;
   plan.task = make_task(job, data);
   plan.train = settled(job, plan.task);
-  const std::int64_t pass = job.train.micro_batch > 0 ? job.train.micro_batch : job.train.batch;
-  const std::size_t loaders = Loader::buffer_bytes(*data.train, job.train.batch, job.data.prefetch) +
-                              Loader::buffer_bytes(*data.train, pass, job.data.prefetch);
+  const std::size_t loaders =
+      Loader::buffer_bytes(*data.train, own_slice(job.train, job.train.batch).count, job.data.prefetch) +
+      Loader::buffer_bytes(*data.train, evaluation_batch(job.train), job.data.prefetch);
   const auto make_plans = [&](std::size_t transient_budget) {
     plan.plans = plan_training(plan.task, plan.train, data.counts(), device, transient_budget);
     plan.memory = report_memory(plan.plans.states, plan.plans.all(), data.bytes(), loaders,

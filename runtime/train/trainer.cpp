@@ -4,142 +4,56 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/train/trainer_impl.h"
 #include "runtime/train/updates.h"
 #include "trivet/base/clock.h"
 #include "trivet/base/error.h"
-#include "trivet/base/file.h"
 #include "trivet/base/text.h"
 #include "trivet/exec/float_cast.h"
-#include "trivet/train/evaluation.h"
-#include "trivet/train/schedule.h"
 
 namespace trivet {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* kDivergedHint =
-    "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays";
-
-// A compiled pass with what it wants to be fed.
-struct Pass {
-  Session session;
-  bool wants_sample;
-  bool wants_step;
-  bool has_counts;
-  bool has_top_k;
-
-  Pass(std::shared_ptr<Arena> arena, const PlanPtr& plan)
-      : session(std::move(arena), plan),
-        wants_sample(plan->inputs.contains("sample")),
-        wants_step(plan->inputs.contains("step")),
-        has_counts(plan->outputs.contains("correct")),
-        has_top_k(plan->outputs.contains("top_k")) {}
-
-  template <class T>
-  void set(const std::string& name, std::span<const T> values) {
-    session.set_input(name, values.data(), values.size_bytes());
-  }
-  template <class T>
-  void set_scalar(const std::string& name, T value) {
-    session.set_input(name, &value, sizeof value);
-  }
-  void add_sums(MetricSums& sums, std::int64_t samples) {
-    sums.loss += static_cast<double>(session.scalar("loss"));
-    if (has_counts) sums.correct += static_cast<double>(session.scalar("correct"));
-    if (has_top_k) sums.top_k += static_cast<double>(session.scalar("top_k"));
-    sums.samples += samples;
-  }
-};
-
-using Passes = std::map<std::int64_t, std::unique_ptr<Pass>>;
-
-Passes make_passes(const std::shared_ptr<Arena>& arena, const std::map<std::int64_t, PlanPtr>& plans) {
-  Passes passes;
-  for (const auto& [samples, plan] : plans) passes[samples] = std::make_unique<Pass>(arena, plan);
-  return passes;
+TrainJob of_rank(TrainJob job, const Communicator* others) {
+  job.train.ranks = others ? others->size() : 1;
+  job.train.rank = others ? others->rank() : 0;
+  return job;
 }
 
-std::vector<std::int64_t> all_indices(std::int64_t n) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
-  std::iota(order.begin(), order.end(), std::int64_t{0});
-  return order;
+float share_of(std::int64_t samples, std::int64_t of) {
+  return static_cast<float>(static_cast<double>(samples) / static_cast<double>(of));
 }
 
 }  // namespace
 
-struct Trainer::Impl {
-  Impl(TrainJob j, TrainData read, std::shared_ptr<const Device> d, fs::path dir, RunLog& l)
-      : job(std::move(j)),
-        device(std::move(d)),
-        directory(std::move(dir)),
-        log(l),
-        data(std::move(read)),
-        plan(plan_job(job, data, *device)),
-        goal(plan.task.goal()),
-        weights(class_weights(data, job.data)),
-        folder(directory / "checkpoints") {
-    job.train = plan.train;
-    batches = batch_count(data.counts().train, job.train.batch);
-    total_steps = batches * job.train.epochs;
-    log_every = std::max<std::int64_t>(1, batches / 50);
-  }
-
-  TrainJob job;
-  std::shared_ptr<const Device> device;
-  fs::path directory;
-  RunLog& log;
-  TrainData data;
-  TrainPlan plan;
-  Goal goal;
-  std::vector<double> weights;  // of each class; empty: samples count alike
-  CheckpointFolder folder;
-  std::int64_t batches = 0;  // of an epoch
-  std::int64_t total_steps = 0;
-  std::int64_t log_every = 1;
-
-  std::shared_ptr<Arena> arena;
-  Passes step_passes, accumulate_passes, evaluate_passes;
-  std::unique_ptr<Pass> apply_pass;
-  std::vector<float> sample_weights;  // of a batch
-  std::vector<float> prediction;      // of a batch
-  TrainState state;
-  double began = 0;        // when this attempt began, less the seconds of those before
-  double progress_at = 0;  // when progress was last told
-
-  TrainResult run(const std::atomic<bool>& stop, bool resume);
-  void prepare();
-  void start_fresh();
-  void resume_from_newest();
-  bool train_epoch(Loader& loader, const std::atomic<bool>& stop);
-  void optimizer_step(const Batch& batch);
-  void feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count);
-  void weigh(const Batch& batch);
-  void after_step(double loss, double lr, std::optional<double> grad_norm);
-  std::optional<Metrics> evaluate(const Dataset& samples, std::vector<std::int64_t> order, Evaluation* evaluation,
-                                  const std::atomic<bool>* stop);
-  std::optional<Metrics> validate(const std::atomic<bool>& stop);
-  Metrics measure(const Dataset& samples, std::vector<std::int64_t> order, const char* split, json& report);
-  bool note_best(const Metrics& validation);
-  bool stopped_early() const { return job.train.early_stop && state.stale >= job.train.early_stop->patience; }
-  void start_averages();
-  bool averages() const { return job.train.average && state.step >= job.train.average->start_step; }
-  void use_averages();
-  void use_parameters();
-  void finish_epoch(const std::optional<Metrics>& validation, double seconds);
-  void require_finite() const;
-  void save();
-  TrainResult finish();
-  void tell(const char* phase, std::int64_t step, std::int64_t steps, std::int64_t samples, std::int64_t total,
-            double phase_began, std::int64_t samples_before, std::optional<double> loss);
-  bool interrupted(const std::atomic<bool>& stop);
-};
+Trainer::Impl::Impl(TrainJob j, TrainData read, std::shared_ptr<const Device> d, fs::path dir, RunLog& l,
+                    std::shared_ptr<Communicator> others)
+    : job(of_rank(std::move(j), others.get())),
+      device(std::move(d)),
+      directory(std::move(dir)),
+      log(l),
+      ranks(std::move(others)),
+      data(std::move(read)),
+      plan(plan_job(job, data, *device)),
+      goal(plan.task.goal()),
+      weights(class_weights(data, job.data)),
+      folder(directory / "checkpoints") {
+  job.train = plan.train;
+  batches = batch_count(data.counts().train, job.train.batch);
+  total_steps = batches * job.train.epochs;
+  log_every = std::max<std::int64_t>(1, batches / 50);
+}
 
 void Trainer::Impl::prepare() {
-  folder.prepare();
+  if (ranks.is_root()) folder.prepare();
+  ranks.require_equal(plan.plans.graph_hash + data.digest(), "a model, settings or data");
   arena = std::make_shared<Arena>(device, plan.plans.states, plan.plans.all());
+  arena->set_collectives(ranks.collectives());
   step_passes = make_passes(arena, plan.plans.step);
   accumulate_passes = make_passes(arena, plan.plans.accumulate);
+  shard_passes = make_passes(arena, plan.plans.shard);
   evaluate_passes = make_passes(arena, plan.plans.evaluate);
   if (plan.plans.apply) apply_pass = std::make_unique<Pass>(arena, plan.plans.apply);
 }
@@ -154,7 +68,7 @@ void Trainer::Impl::start_fresh() {
   state.preparation = data.preparation;
   arena->initialize(job.seed);
   start_averages();
-  log.cut_metrics(0);
+  if (ranks.is_root()) log.cut_metrics(0);
 }
 
 void Trainer::Impl::resume_from_newest() {
@@ -227,20 +141,29 @@ void Trainer::Impl::use_parameters() {
 }
 
 // Each sample's share of the gradient: the weight of its class by the sum over the batch.
-void Trainer::Impl::weigh(const Batch& batch) {
+void Trainer::Impl::weigh(const Batch& batch, std::int64_t count) {
   if (weights.empty()) return;
-  double sum = 0;
-  for (const std::int32_t label : batch.targets<std::int32_t>()) sum += weights[static_cast<std::size_t>(label)];
+  const std::int64_t shards = job.train.shards > 0 ? job.train.shards / ranks.size() : 1;
+  const std::span<const std::int32_t> labels = batch.targets<std::int32_t>();
+  std::vector<double> sums(static_cast<std::size_t>(shards));
+  std::size_t label = 0;
+  for (std::int64_t i = 0; i < shards; ++i) {
+    const std::int64_t n =
+        shards == 1 ? batch.count : slice_of(count, ranks.rank() * shards + i, job.train.shards).count;
+    for (std::int64_t k = 0; k < n; ++k) {
+      sums[static_cast<std::size_t>(i)] += weights[static_cast<std::size_t>(labels[label++])];
+    }
+  }
+  const double sum = ranks.sum_rows(std::move(sums), 1).front();
   sample_weights.clear();
-  for (const std::int32_t label : batch.targets<std::int32_t>()) {
-    sample_weights.push_back(static_cast<float>(weights[static_cast<std::size_t>(label)] / sum));
+  for (const std::int32_t l : labels) {
+    sample_weights.push_back(static_cast<float>(weights[static_cast<std::size_t>(l)] / sum));
   }
 }
 
-// `count` samples of a batch, from `first` on.
-void Trainer::Impl::feed(Pass& pass, const Batch& batch, std::int64_t first, std::int64_t count) {
-  const auto begin = static_cast<std::size_t>(first);
-  const auto n = static_cast<std::size_t>(count);
+void Trainer::Impl::feed(Pass& pass, const Batch& batch, Slice slice) {
+  const auto begin = static_cast<std::size_t>(slice.first);
+  const auto n = static_cast<std::size_t>(slice.count);
   const auto all = static_cast<std::size_t>(batch.count);
   const std::vector<Field>& fields = plan.task.input.fields;
   for (std::size_t i = 0; i < fields.size(); ++i) {
@@ -251,52 +174,87 @@ void Trainer::Impl::feed(Pass& pass, const Batch& batch, std::int64_t first, std
   if (pass.wants_sample) pass.set("sample", batch.sample.subspan(begin, n));
 }
 
-void Trainer::Impl::optimizer_step(const Batch& batch) {
-  const double lr = learning_rate(job.train.optimizer, job.train.schedule, state.step, total_steps, batches);
-  const float inv_count = 1.0F / static_cast<float>(batch.count);
-  const std::int64_t number = state.step + 1;
-  const auto set_step = [&](Pass& pass) {
-    if (pass.wants_step) pass.set_scalar("step", number);
-  };
-  const auto set_shares = [&](Pass& pass, std::int64_t first, std::int64_t count) {
-    if (weights.empty()) return pass.set_scalar("inv_count", inv_count);
-    pass.set("weight", std::span<const float>(sample_weights)
-                           .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
-  };
-  weigh(batch);
+// A pass over one sample, for a rank or shard that has none in this step: its share of everything is 0.
+void Trainer::Impl::feed_nothing(Pass& pass) {
+  const Plan& p = pass.session.plan();
+  for (const auto& [name, value] : p.inputs) {
+    const std::size_t bytes = p.values[static_cast<std::size_t>(value)].type.bytes();
+    zeros.resize(std::max(zeros.size(), bytes));
+    pass.session.set_input(name, zeros.data(), bytes);
+  }
+}
+
+// A pass over `slice` of this rank's part of a step of `count` samples, which may be the step's last one.
+MetricSums Trainer::Impl::run_pass(Pass& pass, const Batch& batch, Slice slice, std::int64_t count) {
   MetricSums sums;
-  Pass* updater = apply_pass.get();
-  if (updater) {
-    std::int64_t first = 0;
-    for (const std::int64_t count : pieces(batch.count, job.train.micro_batch)) {
-      Pass& pass = *accumulate_passes.at(count);
-      feed(pass, batch, first, count);
-      set_shares(pass, first, count);
-      set_step(pass);
-      pass.session.run();
-      pass.add_sums(sums, count);
-      first += count;
+  if (slice.count == 0) {
+    feed_nothing(pass);
+  } else {
+    feed(pass, batch, slice);
+    if (weights.empty()) {
+      pass.set_scalar("inv_count", 1.0F / static_cast<float>(count));
+    } else {
+      pass.set("weight", std::span<const float>(sample_weights)
+                             .subspan(static_cast<std::size_t>(slice.first), static_cast<std::size_t>(slice.count)));
+    }
+    if (pass.wants_share) pass.set_scalar("share", share_of(slice.count, count));
+  }
+  if (pass.wants_step) pass.set_scalar("step", state.step + 1);
+  if (pass.wants_lr) pass.set_scalar("lr", static_cast<float>(rate()));
+  pass.session.run();
+  if (slice.count > 0) pass.add_sums(sums, slice.count);
+  return sums;
+}
+
+// `batch`: this rank's part of the step's `count` samples.
+void Trainer::Impl::optimizer_step(const Batch& batch, std::int64_t count, const std::atomic<bool>& stop) {
+  weigh(batch, count);
+  std::vector<MetricSums> sums;
+  const TrainConfig& train = job.train;
+  if (train.shards > 0) {
+    const std::int64_t own = train.shards / train.ranks;
+    const std::int64_t begin = own_slice(train, count).first;
+    for (std::int64_t leaf = 0; leaf < own; ++leaf) {
+      Slice slice = slice_of(count, train.rank * own + leaf, train.shards);
+      slice.first -= begin;
+      Pass& pass = *shard_passes.at({std::max<std::int64_t>(slice.count, 1), ShardPlace::of(leaf)});
+      sums.push_back(run_pass(pass, batch, slice, count));
+    }
+  } else if (apply_pass) {
+    Slice slice;
+    sums.emplace_back();
+    for (const std::int64_t piece : pieces(batch.count, train.micro_batch)) {
+      slice.count = piece;
+      sums.back() += run_pass(*accumulate_passes.at(piece), batch, slice, count);
+      slice.first += piece;
     }
   } else {
-    updater = step_passes.at(batch.count).get();
-    feed(*updater, batch, 0, batch.count);
-    set_shares(*updater, 0, batch.count);
+    Pass& pass = *step_passes.at(std::max<std::int64_t>(batch.count, 1));
+    sums.push_back(run_pass(pass, batch, {0, batch.count}, count));
   }
-  updater->set_scalar("lr", static_cast<float>(lr));
-  set_step(*updater);
-  updater->session.run();
-  if (!apply_pass) updater->add_sums(sums, batch.count);
-
-  state.sums.loss += sums.loss;
-  state.sums.correct += sums.correct;
-  state.sums.top_k += sums.top_k;
-  state.sums.samples += sums.samples;
+  const double lr = rate();
+  if (apply_pass) {
+    apply_pass->set_scalar("lr", static_cast<float>(lr));
+    if (apply_pass->wants_step) apply_pass->set_scalar("step", state.step + 1);
+    if (apply_pass->wants_share) apply_pass->set_scalar("share", share_of(batch.count, count));
+    apply_pass->session.run();
+  }
+  std::vector<double> rows;
+  for (const MetricSums& s : sums) {
+    rows.insert(rows.end(), {s.loss, s.correct, s.top_k, stop.load(std::memory_order_relaxed) ? 1.0 : 0.0});
+  }
+  const std::vector<double> all = ranks.sum_rows(std::move(rows), 4);
+  state.sums += MetricSums{all[0], all[1], all[2], count};
+  stopping = all[3] > 0;
   ++state.step;
   ++state.batch;
   start_averages();
   std::optional<double> grad_norm;
-  if (job.train.clip_norm > 0) grad_norm = static_cast<double>(updater->session.scalar("grad_norm"));
-  after_step(sums.loss / static_cast<double>(batch.count), lr, grad_norm);
+  if (train.clip_norm > 0) {
+    Pass& updater = apply_pass ? *apply_pass : *step_passes.at(std::max<std::int64_t>(batch.count, 1));
+    grad_norm = static_cast<double>(updater.session.scalar("grad_norm"));
+  }
+  after_step(all[0] / static_cast<double>(count), lr, grad_norm);
 }
 
 void Trainer::Impl::after_step(double loss, double lr, std::optional<double> grad_norm) {
@@ -306,33 +264,50 @@ void Trainer::Impl::after_step(double loss, double lr, std::optional<double> gra
                             state.epoch + 1, state.batch, lr),
                 kDivergedHint);
   }
-  if (state.step % log_every == 0) {
+  if (state.step % log_every == 0 && ranks.is_root()) {
     json record = {{"kind", "step"}, {"step", state.step}, {"epoch", state.epoch + 1}, {"loss", loss}, {"lr", lr}};
     if (grad_norm) record["grad_norm"] = *grad_norm;
     log.metrics(record);
   }
 }
 
-bool Trainer::Impl::interrupted(const std::atomic<bool>& stop) {
-  if (!stop.load(std::memory_order_relaxed)) return false;
+bool Trainer::Impl::interrupted() {
+  if (!stopping) return false;
   save();
   log.line(fmt::format("stopped at step {} with a checkpoint", state.step));
   return true;
 }
 
+// This rank's part of the epoch's batches.
+std::vector<std::int64_t> Trainer::Impl::own_order() const {
+  std::vector<std::int64_t> order = epoch_order(data, job.data, job.seed, state.epoch);
+  if (ranks.size() == 1) return order;
+  std::vector<std::int64_t> own;
+  const auto samples = static_cast<std::int64_t>(order.size());
+  for (std::int64_t first = 0; first < samples; first += job.train.batch) {
+    const Slice slice = own_slice(job.train, std::min(job.train.batch, samples - first));
+    const auto begin = order.begin() + first + slice.first;
+    own.insert(own.end(), begin, begin + slice.count);
+  }
+  return own;
+}
+
 // False if it was stopped.
 bool Trainer::Impl::train_epoch(Loader& loader, const std::atomic<bool>& stop) {
-  loader.start(epoch_order(data, job.data, job.seed, state.epoch), state.epoch, state.batch);
+  loader.start(own_order(), state.epoch, state.batch);
   const double phase_began = steady_seconds();
   const std::int64_t samples_before = state.sums.samples;
-  Batch batch;
-  while (loader.next(batch)) {
-    optimizer_step(batch);
-    tell("train", state.batch, batches, state.sums.samples, data.counts().train, phase_began, samples_before,
+  const std::int64_t samples = data.counts().train;
+  while (state.batch < batches) {
+    const std::int64_t count = std::min(job.train.batch, samples - state.batch * job.train.batch);
+    Batch batch;
+    if (own_slice(job.train, count).count > 0) loader.next(batch);
+    optimizer_step(batch, count, stop);
+    tell("train", state.batch, batches, state.sums.samples, samples, phase_began, samples_before,
          mean(state.sums, goal).loss);
     const bool due = job.train.checkpoint.every_steps > 0 && state.step % job.train.checkpoint.every_steps == 0;
     if (due && state.batch < batches) save();
-    if (interrupted(stop)) return false;
+    if (interrupted()) return false;
   }
   return true;
 }
@@ -360,52 +335,6 @@ void Trainer::Impl::tell(const char* phase, std::int64_t step, std::int64_t step
   log.progress(p);
 }
 
-// Figures of the given samples with the parameters as they are; nothing if it was stopped.
-std::optional<Metrics> Trainer::Impl::evaluate(const Dataset& samples, std::vector<std::int64_t> order,
-                                               Evaluation* evaluation, const std::atomic<bool>* stop) {
-  LoaderConfig config;
-  config.batch = evaluate_passes.rbegin()->first;
-  config.prefetch = job.data.prefetch;
-  const auto total = static_cast<std::int64_t>(order.size());
-  const std::int64_t steps = batch_count(total, config.batch);
-  const auto width = static_cast<std::size_t>(prediction_elements(plan.task));
-  Loader loader(samples, config);
-  loader.start(std::move(order), 0);
-  const double phase_began = steady_seconds();
-  MetricSums sums;
-  Batch batch;
-  while (loader.next(batch)) {
-    Pass& pass = *evaluate_passes.at(batch.count);
-    feed(pass, batch, 0, batch.count);
-    pass.session.run();
-    pass.add_sums(sums, batch.count);
-    if (evaluation) {
-      prediction.resize(static_cast<std::size_t>(batch.count) * width);
-      pass.session.read_output("prediction", prediction.data(), prediction.size() * sizeof(float));
-      evaluation->add(batch, prediction);
-    }
-    tell("evaluate", batch.index + 1, steps, sums.samples, total, phase_began, 0, mean(sums, goal).loss);
-    if (stop && stop->load(std::memory_order_relaxed)) return std::nullopt;
-  }
-  Metrics metrics = mean(sums, goal);
-  if (evaluation) evaluation->complete(metrics);
-  return metrics;
-}
-
-// What an epoch's end needs to know of the validation split.
-std::optional<Metrics> Trainer::Impl::validate(const std::atomic<bool>& stop) {
-  const std::string& best = job.train.checkpoint.best_metric;
-  const auto count = static_cast<std::int64_t>(data.split.validation.size());
-  std::unique_ptr<Evaluation> evaluation;
-  if (goal != Goal::label || best == "f1" || best == "auc") {
-    evaluation = std::make_unique<Evaluation>(plan.task, best == "auc" ? Detail::auc : Detail::figures, count);
-  }
-  use_averages();
-  std::optional<Metrics> metrics = evaluate(*data.train, data.split.validation, evaluation.get(), &stop);
-  use_parameters();
-  return metrics;
-}
-
 // A model that is not finite is no checkpoint: the one before must stay.
 void Trainer::Impl::require_finite() const {
   for (const StateLayout::Slot& slot : arena->states().slots()) {
@@ -422,6 +351,7 @@ void Trainer::Impl::require_finite() const {
 }
 
 void Trainer::Impl::save() {
+  if (!ranks.is_root()) return;
   require_finite();
   state.seconds = steady_seconds() - began;
   state.metrics_bytes = log.sync_metrics();
@@ -497,11 +427,17 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
   for (const json& warning : data.preparation.values.value("warnings", json::array())) {
     if (warning.is_string()) log.warn(warning.get<std::string>());
   }
-  resume ? resume_from_newest() : start_fresh();
+  if (resume && ranks.is_root()) {
+    resume_from_newest();
+  } else {
+    start_fresh();
+  }
+  ranks.share_course(state);
+  if (state.step > 0) ranks.share_states(*arena);
   began = steady_seconds() - state.seconds;
 
   LoaderConfig config;
-  config.batch = job.train.batch;
+  config.batch = own_slice(job.train, job.train.batch).count;
   config.prefetch = job.data.prefetch;
   config.train = true;
   config.seed = job.seed;
@@ -513,77 +449,38 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
     const bool finished = train_epoch(loader, stop);
     std::optional<Metrics> validation;
     if (finished && !data.split.validation.empty()) validation = validate(stop);
-    if (!finished || interrupted(stop)) {
+    if (!finished || interrupted()) {
       stopped.steps = state.step;
       stopped.seconds = steady_seconds() - began;
       return stopped;
     }
-    finish_epoch(validation, steady_seconds() - epoch_began);
+    if (ranks.is_root()) finish_epoch(validation, steady_seconds() - epoch_began);
+    ranks.share_course(state);
   }
   return finish();
 }
 
-// All figures of a split, and its report.
-Metrics Trainer::Impl::measure(const Dataset& samples, std::vector<std::int64_t> order, const char* split,
-                               json& report) {
-  Evaluation evaluation(plan.task, Detail::all, static_cast<std::int64_t>(order.size()));
-  const Metrics metrics = *evaluate(samples, std::move(order), &evaluation, nullptr);
-  report = evaluation.report(samples, split, metrics);
-  return metrics;
-}
-
-TrainResult Trainer::Impl::finish() {
-  TrainResult result;
-  result.steps = state.step;
-  result.stopped_early = stopped_early();
-  result.seconds = state.seconds;  // of the last checkpoint, so that a second look gives the same
-  result.train = mean(state.last, goal);
-  result.checkpoint = state.best_step > 0 ? state.best_step : state.step;
-  if (result.checkpoint != state.step) {
-    folder.load_state(result.checkpoint);  // verifies it
-    folder.load_tensors(result.checkpoint, *arena, false);
-  } else {
-    use_averages();
-  }
-  const std::int64_t k = job.train.top_k;
-  json record = {{"kind", "final"},
-                 {"steps", result.steps},
-                 {"seconds", result.seconds},
-                 {"checkpoint", result.checkpoint},
-                 {"train", metrics_json(result.train, k)}};
-  json report;
-  if (result.stopped_early) record["stopped_early"] = true;
-  if (!data.split.validation.empty()) {
-    result.validation = measure(*data.train, data.split.validation, "validation", report);
-    record["validation"] = metrics_json(*result.validation, k);
-  }
-  if (data.test) {
-    result.test = measure(*data.test, all_indices(data.test->count()), "test", report);
-    record["test"] = metrics_json(*result.test, k);
-  }
-  record["peak_resident_bytes"] = peak_resident_bytes();
-  record["planned_bytes"] = plan.memory.total();
-  // Names come from data files, whose text may be anything.
-  if (!report.is_null()) {
-    write_file_atomic(directory / "evaluation.json",
-                      report.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
-  }
-  write_file_atomic(directory / "result.json", record.dump(1) + "\n");
-  log.metrics(record);
-  log.sync_metrics();
-  return result;
-}
-
-Trainer::Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log) {
+Trainer::Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log,
+                 std::shared_ptr<Communicator> others) {
   TrainData data = TrainData::load(job);
-  impl_ = std::make_unique<Impl>(std::move(job), std::move(data), std::move(device), std::move(directory), log);
+  impl_ = std::make_unique<Impl>(std::move(job), std::move(data), std::move(device), std::move(directory), log,
+                                 std::move(others));
 }
 Trainer::Trainer(TrainJob job, TrainData data, std::shared_ptr<const Device> device, std::filesystem::path directory,
-                 RunLog& log)
-    : impl_(std::make_unique<Impl>(std::move(job), std::move(data), std::move(device), std::move(directory), log)) {}
+                 RunLog& log, std::shared_ptr<Communicator> others)
+    : impl_(std::make_unique<Impl>(std::move(job), std::move(data), std::move(device), std::move(directory), log,
+                                   std::move(others))) {}
 Trainer::~Trainer() = default;
 const TrainPlan& Trainer::plan() const { return impl_->plan; }
 const TrainData& Trainer::data() const { return impl_->data; }
-TrainResult Trainer::run(const std::atomic<bool>& stop, bool resume) { return impl_->run(stop, resume); }
+TrainResult Trainer::run(const std::atomic<bool>& stop, bool resume) {
+  try {
+    return impl_->run(stop, resume);
+  } catch (const std::exception& e) {
+    const auto* error = dynamic_cast<const Error*>(&e);
+    impl_->ranks.abort(error ? error->message() : e.what());
+    throw;
+  }
+}
 
 }  // namespace trivet

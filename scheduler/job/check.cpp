@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 
 #include "scheduler/job/read.h"
@@ -72,6 +73,28 @@ void check_schedule(const ConfigNode& node, const ScheduleConfig& schedule) {
   }
 }
 
+void check_ranks(const ConfigNode& node, const JobSpec& spec) {
+  const TrainConfig& train = spec.train;
+  if (spec.ranks > train.batch) {
+    node.problem("batch", fmt::format("{} samples are fewer than the {} ranks", train.batch, spec.ranks),
+                 "each rank has a part of every batch; raise it, or lower ranks");
+  }
+  if (train.shards == 0) return;
+  if (!std::has_single_bit(static_cast<std::uint64_t>(train.shards))) {
+    node.problem("shards", fmt::format("{} is not a power of two", train.shards), "such as 8");
+  } else if (train.shards % spec.ranks != 0) {
+    node.problem("shards", fmt::format("{} cannot be shared out evenly among {} ranks", train.shards, spec.ranks),
+                 "use 1, 2, 4 ... ranks, at most as many as shards");
+  } else if (train.shards > train.batch) {
+    node.problem("shards", fmt::format("{} is larger than train.batch, which is {}", train.shards, train.batch),
+                 "a shard is a part of a batch");
+  }
+  if (train.micro_batch > 0 && train.micro_batch < train.batch) {
+    node.problem("micro_batch", "cannot be combined with shards, which are passes of their own",
+                 "leave one of them out");
+  }
+}
+
 void check_train(const ConfigNode& node, const JobSpec& spec) {
   const TrainConfig& train = spec.train;
   if (train.micro_batch > train.batch) {
@@ -79,6 +102,7 @@ void check_train(const ConfigNode& node, const JobSpec& spec) {
                  fmt::format("{} is larger than train.batch, which is {}", train.micro_batch, train.batch),
                  "a micro-batch is a part of a batch; 0 is the whole batch");
   }
+  check_ranks(node, spec);
   if (spec.model.classes > 0 && train.top_k > spec.model.classes) {
     node.problem("top_k", fmt::format("{} is larger than model.classes, which is {}", train.top_k, spec.model.classes),
                  "lower it; 1 reports no top-k accuracy");

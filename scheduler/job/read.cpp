@@ -14,6 +14,7 @@ using Names = std::vector<std::string>;
 constexpr std::int64_t kMillion = 1'000'000;
 constexpr std::int64_t kMaxSteps = 1'000'000'000;
 constexpr std::int64_t kMaxSeed = INT64_MAX;  // fits the integers of JSON readers and SQLite
+constexpr std::int64_t kMostRanks = 65'536;
 constexpr std::size_t kMaxLayers = 1000;
 constexpr std::size_t kMaxColumns = 10'000;
 constexpr std::size_t kMaxNameBytes = 64;
@@ -239,6 +240,7 @@ TrainConfig read_train(const ConfigNode& node, const JobSpec& spec) {
   train.epochs = node.integer("epochs", train.epochs, 1, kMillion);
   train.batch = node.integer("batch", train.batch, 1, kMillion);
   train.micro_batch = node.integer("micro_batch", train.micro_batch, 0, kMillion);
+  train.shards = node.integer("shards", train.shards, 0, kMostRanks);
   train.loss = node.choice("loss", train.loss, Names{"mse", "l1", "huber"});
   train.optimizer = read_optimizer(node.section("optimizer"));
   train.schedule = read_schedule(node.section("schedule"));
@@ -307,15 +309,20 @@ JobSpec read_job(const ConfigNode& root, const std::filesystem::path& base) {
   spec.kind = root.required_choice("kind", Names{"train", "infer"});
   spec.name = read_name(root);
   spec.seed = static_cast<std::uint64_t>(root.integer("seed", static_cast<std::int64_t>(spec.seed), 0, kMaxSeed));
-  if (root.has("device") && root.text("device", "") == "cuda") {
-    root.problem("device", "this build has no CUDA device", "write device: cpu, which works everywhere");
-  } else {
-    spec.device = root.choice("device", spec.device, Names{"cpu"});
-  }
+  spec.device = root.choice("device", spec.device, Names{"cpu", "cuda"});
   spec.threads = static_cast<int>(root.integer("threads", spec.threads, 0, 1024));
   if (applies(root, "model", "kind", spec.kind, {"train"})) spec.model = read_model(root.section("model"));
   if (spec.kind == "train") spec.data = read_data(root.required_section("data"), base, spec.model);
   if (applies(root, "train", "kind", spec.kind, {"train"})) spec.train = read_train(root.section("train"), spec);
+  if (applies(root, "ranks", "kind", spec.kind, {"train"})) {
+    spec.ranks = static_cast<int>(root.integer("ranks", spec.ranks, 1, kMostRanks));
+  }
+  if (applies(root, "restarts", "kind", spec.kind, {"train"})) {
+    spec.restarts = static_cast<int>(root.integer("restarts", spec.restarts, 0, 1000));
+  }
+  if (applies(root, "rank_deadline", "kind", spec.kind, {"train"})) {
+    spec.rank_deadline = static_cast<int>(root.integer("rank_deadline", spec.rank_deadline, 1, 86'400));
+  }
   if (applies(root, "memory", "kind", spec.kind, {"train"})) spec.train.memory = read_bytes(root, "memory");
   if (applies(root, "infer", "kind", spec.kind, {"infer"})) spec.infer = read_infer(root, base);
   if (spec.kind.empty()) root.ignore("data");

@@ -149,6 +149,7 @@ void write_train(ConfigWriter& out, const TrainConfig& train, bool has_validatio
   out.integer("epochs", train.epochs);
   out.integer("batch", train.batch);
   out.integer("micro_batch", train.micro_batch);
+  out.integer("shards", train.shards);
   if (!train.loss.empty()) out.text("loss", train.loss);
   write_optimizer(out, train.optimizer);
   write_schedule(out, train.schedule);
@@ -201,6 +202,11 @@ std::string resolved_yaml(const JobSpec& spec) {
   out.integer("seed", static_cast<std::int64_t>(spec.seed));
   out.text("device", spec.device);
   out.integer("threads", spec.threads);
+  if (spec.kind == "train") {
+    out.integer("ranks", spec.ranks);
+    out.integer("restarts", spec.restarts);
+    out.integer("rank_deadline", spec.rank_deadline);
+  }
   if (spec.train.memory > 0) out.text("memory", fmt::format("{}KiB", spec.train.memory / 1024));
   if (spec.kind == "infer") {
     write_infer(out, spec.infer);

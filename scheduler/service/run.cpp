@@ -123,6 +123,7 @@ RunResult launch(Store& store, const JobRecord& job, bool resume, RunObserver& o
   command.executable = options.worker_executable;
   command.arguments = {"worker", "--directory", job.directory.string()};
   if (resume) command.arguments.push_back("--resume");
+  if (options.ranks > 0) command.arguments.insert(command.arguments.end(), {"--ranks", std::to_string(options.ranks)});
   command.log_file = attempt.log_file();
   LocalLauncher().run(command, attempt);
   return {store.get(job.id), attempt.exit_code()};
@@ -144,6 +145,20 @@ RunResult run_attempt(Store& store, const JobRecord& job, bool resume, RunObserv
     }
     throw;
   }
+}
+
+// Whether another attempt may fare better: the worker was killed, or lost a rank, and nobody asked it to end.
+bool may_restart(const RunResult& result) {
+  return result.job.state == JobState::failed &&
+         (result.exit_code > 128 || result.exit_code == exit_code(ErrorCode::rank));
+}
+
+RunResult restart(Store& store, RunResult result, int restarts, RunObserver& observer, const RunOptions& options) {
+  for (; restarts > 0 && may_restart(result); --restarts) {
+    const JobRecord job = store.begin_attempt(result.job.id, this_process());
+    result = run_attempt(store, job, true, observer, options, [] {});
+  }
+  return result;
 }
 
 void make_directory(const JobRecord& job, const std::string& resolved_yaml) {
@@ -177,15 +192,18 @@ void check_job_file(const JobRecord& job) {
 RunResult run_job(Store& store, const RunRequest& request, RunObserver& observer, const RunOptions& options) {
   const JobRecord job =
       store.create_job({request.name, request.kind, sha256_hex(request.resolved_yaml)}, this_process());
-  return run_attempt(store, job, false, observer, options, [&] { make_directory(job, request.resolved_yaml); });
+  RunResult result =
+      run_attempt(store, job, false, observer, options, [&] { make_directory(job, request.resolved_yaml); });
+  return restart(store, std::move(result), request.restarts, observer, options);
 }
 
-RunResult resume_job(Store& store, const std::string& id, RunObserver& observer, const RunOptions& options) {
+RunResult resume_job(Store& store, const std::string& id, int restarts, RunObserver& observer,
+                     const RunOptions& options) {
   recover(store);
   const JobRecord last = store.get(id);
   if (last.state == JobState::failed || last.state == JobState::cancelled) check_job_file(last);
   const JobRecord job = store.begin_attempt(id, this_process());
-  return run_attempt(store, job, true, observer, options, [] {});
+  return restart(store, run_attempt(store, job, true, observer, options, [] {}), restarts, observer, options);
 }
 
 std::vector<JobRecord> recover(Store& store) {

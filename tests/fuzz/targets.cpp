@@ -5,6 +5,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "runtime/comm/message.h"
 #include "tests/fuzz/feed.h"
 #include "tests/fuzz/fuzz_file.h"
 #include "tests/fuzz/record_targets.h"
@@ -118,6 +119,15 @@ void fuzz_overrides(Bytes bytes) {
   parse_job(kJob, "fuzz.yaml", overrides, "/nonexistent");
 }
 
+void fuzz_rendezvous(Bytes bytes) {
+  std::string stream = text_of(bytes);
+  while (const auto message = comm::take_message(stream, comm::kMaxMessageBytes)) {
+    std::string again = comm::encode(*message);
+    const auto same = comm::take_message(again, again.size());
+    if (!same || same->texts != message->texts || same->number != message->number) std::terminate();
+  }
+}
+
 void fuzz_event(Bytes bytes) { parse_event(text_of(bytes)); }
 
 constexpr FuzzTarget kTargets[] = {
@@ -135,6 +145,7 @@ constexpr FuzzTarget kTargets[] = {
     {"json_lines", fuzz_json_lines},
     {"safetensors", fuzz_safetensors},
     {"event", fuzz_event},
+    {"rendezvous", fuzz_rendezvous},
     {"checkpoint", fuzz_checkpoint},
     {"run_folder", fuzz_run_folder},
     {"store", fuzz_store},

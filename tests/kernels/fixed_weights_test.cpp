@@ -41,14 +41,17 @@ Result run(const char* op, std::vector<View> in, const TensorDesc& out, const vo
   KernelArgs args{in, {&view, 1}, workspace.get(), attrs, prepared.get(), threads, nullptr, packed.get()};
   if (result.packed_bytes > 0) {
     kernel->pack(args);
-    in[kWeights] = View{};
+    in[kernel->weights] = View{};
   }
   for (int i = 0; i < 2; ++i) {
     std::memset(workspace.get(), 0xFF, kernel->workspace(spec, prepared.get()));
     std::memset(view.data, 0xFF, view.bytes());
     kernel->run(args);
   }
-  for (std::int64_t i = 0; i < view.elements(); ++i) result.values.push_back(y.get(i));
+  for (std::int64_t i = 0; i < view.elements(); ++i) {
+    const bool bytes = out.dtype == DType::u8;
+    result.values.push_back(bytes ? static_cast<float>(view.as<std::uint8_t>()[i]) : y.get(i));
+  }
   return result;
 }
 
@@ -90,6 +93,53 @@ TEST(FixedWeights, GiveTheProductsOfWeightsThatChange) {
       expect_agreement("linear", {x.view, w.view, bias.view}, y, &relu, tolerance);
       expect_agreement("matmul", {x.view, w.view}, y, &transposed, tolerance);
       expect_agreement("matmul", {x.view, t.view}, y, &plain, tolerance);
+    }
+  }
+}
+
+// x of `type` with all of its values, scales and a zero point, weights, bias; and a scale and zero point of the result
+// if it has 8 bits.
+struct Int8Operands {
+  Int8Operands(DType type, std::initializer_list<std::int64_t> x_shape, std::initializer_list<std::int64_t> w_shape,
+               float x_zero_point, DType result)
+      : x(type, x_shape),
+        w(DType::i8, w_shape),
+        zero(type, {}),
+        w_scale(DType::f32, {*w_shape.begin()}, 4),
+        bias(DType::f32, {*w_shape.begin()}, 5) {
+    for (std::int64_t i = 0; i < x.view.elements(); ++i) x.set(i, static_cast<float>(i * 37 % 256 - 128));
+    for (std::int64_t i = 0; i < w.view.elements(); ++i) w.set(i, static_cast<float>(i * 101 % 255 - 127));
+    zero.set(0, x_zero_point);
+    x_scale.set(0, 0.02F);
+    y_scale.set(0, 1.5F);
+    y_zero.set(0, 17);
+    views = {x.view, x_scale.view, zero.view, w.view, w_scale.view, bias.view};
+    if (result != DType::f32) views.insert(views.end(), {y_scale.view, y_zero.view});
+  }
+
+  Operand x, w, zero, w_scale, bias;
+  Operand x_scale{DType::f32, {}}, y_scale{DType::f32, {}}, y_zero{DType::u8, {}};
+  std::vector<View> views;
+};
+
+// Sums are exact, so all results are equal.
+TEST(FixedWeights, GiveTheProductsOfBytesToTheLastBit) {
+  LinearAttrs linear;
+  linear.activation = Activation::relu;
+  ConvAttrs conv;
+  conv.pads = {4, {1, 1, 1, 1}};
+  for (const DType type : {DType::u8, DType::i8}) {
+    for (const float zero_point : {0.0F, 5.0F}) {
+      for (const DType result : {DType::f32, DType::u8}) {
+        for (const std::int64_t rows : {1, 3, 70}) {
+          const Int8Operands in(type, {rows, 259}, {37, 259}, zero_point, result);
+          expect_agreement("linear_int8", in.views, shaped(result, {rows, 37}), &linear, 0);
+        }
+        for (const std::int64_t images : {1, 7}) {
+          const Int8Operands in(type, {images, 9, 11, 19}, {21, 3, 3, 19}, zero_point, result);
+          expect_agreement("conv2d_int8", in.views, shaped(result, {images, 9, 11, 21}), &conv, 0);
+        }
+      }
     }
   }
 }

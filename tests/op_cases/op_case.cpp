@@ -25,14 +25,14 @@ AttrValue attribute(const std::string& op, const Variant& variant, const std::st
 
 std::vector<OpCase> all_cases() {
   std::vector<OpCase> all;
-  for (auto family : {elementwise_cases, reduction_cases,     shape_cases,
-                      padding_cases,     matrix_cases,        convolution_cases,
-                      pooling_cases,     normalization_cases, row_normalization_cases,
-                      softmax_cases,     loss_cases,          pointwise_loss_cases,
-                      random_cases,      optimizer_cases,     unary_cases,
-                      activation_cases,  indexing_cases,      sorting_cases,
-                      resize_cases,      recurrent_cases,     attention_cases,
-                      quantization_cases}) {
+  for (auto family : {elementwise_cases,  reduction_cases,     shape_cases,
+                      padding_cases,      matrix_cases,        convolution_cases,
+                      pooling_cases,      normalization_cases, row_normalization_cases,
+                      softmax_cases,      loss_cases,          pointwise_loss_cases,
+                      random_cases,       optimizer_cases,     unary_cases,
+                      activation_cases,   indexing_cases,      sorting_cases,
+                      resize_cases,       recurrent_cases,     attention_cases,
+                      quantization_cases, ranks_cases}) {
     for (OpCase& op_case : family()) all.push_back(std::move(op_case));
   }
   return all;

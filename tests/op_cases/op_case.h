@@ -82,6 +82,7 @@ std::vector<OpCase> resize_cases();
 std::vector<OpCase> recurrent_cases();
 std::vector<OpCase> attention_cases();
 std::vector<OpCase> quantization_cases();
+std::vector<OpCase> ranks_cases();
 
 std::vector<OpCase> all_cases();
 

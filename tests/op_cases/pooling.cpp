@@ -250,6 +250,18 @@ OpCase max_case() {
          {{"kernel", Integers{3, 3}}, {"strides", Integers{1, 1}}, {"pads", Integers{1, 1, 1, 1}}},
          /*gradient=*/false});
   }
+  for (const DType type : {DType::u8, DType::i8}) {
+    const double low = type == DType::u8 ? 0 : -128;
+    const Fill bytes{.kind = Fill::Kind::index, .a = low, .b = low + 256};
+    for (const Setting& s : settings()) {
+      result.variants.push_back(
+          {s.name + (type == DType::u8 ? "_u8" : "_i8"), {{{type, s.image}, bytes}}, s.attrs, /*gradient=*/false});
+    }
+    result.variants.push_back({std::string("lowest_") + (type == DType::u8 ? "u8" : "i8"),
+                               {{{type, {1, 4, 4, 21}}, repeated({low})}},
+                               {{"kernel", Integers{2, 2}}},
+                               /*gradient=*/false});
+  }
   result.variants.push_back({"all_minus_infinity",
                              {f32({1, 4, 4, 2}, repeated({-kInfinity}))},
                              {{"kernel", Integers{2, 2}}},

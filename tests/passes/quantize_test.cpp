@@ -127,6 +127,31 @@ TEST(Quantize, AResultThatIsReadInF32AsWellStaysInF32) {
   EXPECT_LT(relative_error(run(g, bindings)[0], run(q, bindings)[0]), 0.03);
 }
 
+// A convolution's u8 results are pooled as they are; an f32 image is pooled before it becomes u8.
+TEST(Quantize, PoolsBytesWhereTheyAreThere) {
+  const Attrs same = {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}};
+  const Attrs windows = {{"kernel", std::vector<std::int64_t>{2, 2}}};
+  Graph g;
+  ValueId x = apply(g, "max_pool", {g.input("x", f32({2, 12, 12, 16}))}, windows, "pool1");
+  x = apply(g, "conv2d", {x, g.parameter("w1", f32({32, 3, 3, 16}), kNormal)}, same, "conv1");
+  x = apply(g, "relu", {apply(g, "max_pool", {x}, windows, "pool2")}, {}, "relu2");
+  x = apply(g, "reshape", {x}, {{"shape", Shape{2, 288}}}, "flat");
+  x = apply(g, "linear", {x, g.parameter("w2", f32({16, 288}), kNormal)}, {}, "dense");
+  g.set_output("y", x);
+  const Graph q = quantize(g);
+  EXPECT_EQ(count(q, "relu"), 0);
+  EXPECT_EQ(count(q, "quantize_linear"), 3);  // pool1, and both weights
+  std::vector<DType> pooled;
+  for (const Node& n : q.nodes()) {
+    if (n.op->name == "max_pool") pooled.push_back(q.type(n.inputs[0]).dtype);
+  }
+  EXPECT_THAT(pooled, ::testing::ElementsAre(DType::f32, DType::u8));
+  const Bindings bindings = calibrated(g, random_states(g));
+  const double error = relative_error(run(g, bindings)[0], run(q, bindings)[0]);
+  EXPECT_LT(error, 0.03);
+  EXPECT_GT(error, 0);
+}
+
 TEST(Quantize, ConvolutionsWithPaddingAndZeroPoints) {
   Graph g;
   const ValueId x = g.input("x", f32({2, 9, 9, 16}));

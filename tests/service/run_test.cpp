@@ -58,7 +58,7 @@ class RunTest : public testing::Test {
     options_.worker_executable = file;
   }
   RunResult run() { return run_job(store_, {"mnist", "train", "name: mnist\n"}, recorder_, options_); }
-  RunResult resume(const std::string& id) { return resume_job(store_, id, recorder_, options_); }
+  RunResult resume(const std::string& id) { return resume_job(store_, id, 0, recorder_, options_); }
 
   ErrorCode resume_error(const std::string& id, const std::string& words) {
     try {
@@ -290,11 +290,11 @@ TEST_F(RunTest, AJobWhoseLauncherWasKilledIsResumedOnceItsWorkerIsGone) {
   Store store(workspace);
   const JobRecord before = store.get("r0001");
   EXPECT_EQ(before.state, JobState::running);
-  EXPECT_THROW(resume_job(store, "r0001", recorder_, options_), Error);
+  EXPECT_THROW(resume_job(store, "r0001", 0, recorder_, options_), Error);
   ASSERT_EQ(kill(launcher, SIGKILL), 0);
   EXPECT_EQ(wait_for(launcher), 128 + SIGKILL);
   EXPECT_EQ(wait_for(static_cast<pid_t>(before.worker.pid)), 75);
-  const RunResult result = resume_job(store, "r0001", recorder_, options_);
+  const RunResult result = resume_job(store, "r0001", 0, recorder_, options_);
   EXPECT_EQ(result.job.state, JobState::completed);
   EXPECT_EQ(result.job.attempt, 2);
   prctl(PR_SET_CHILD_SUBREAPER, 0);

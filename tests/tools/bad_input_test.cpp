@@ -102,7 +102,7 @@ TEST_F(BadInputTest, AKeyOrValueOfTheJobFile) {
   expect_refused({"run", job("batch: 32", "batch: 32\n  batch: 32")}, 3, {"job.yaml:13:3", "batch"});
   expect_refused({"run", job("name: cnn\n", "name: ../../cnn\n")}, 3, {"job.yaml:2:7", "../../cnn"});
   expect_refused({"run", job(), "--set", "train.epoch=3"}, 3, {"--set train.epoch=3", "did you mean 'epochs'"});
-  expect_refused({"run", job(), "--set", "device=cuda"}, 3, {"--set device=cuda", "cpu"});
+  expect_refused({"run", job(), "--set", "device=tpu"}, 3, {"--set device=tpu", "cpu", "cuda"});
 }
 
 TEST_F(BadInputTest, ImagesThatAreCutShort) {

@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "tests/golden/golden.h"
+#include "trivet/exec/evaluate.h"
 #include "trivet/train/plans.h"
 
 namespace trivet {
@@ -351,6 +354,44 @@ TEST(PlanTraining, CompilesAPlanForEverySizeThatOccurs) {
   const Bench micro(golden_task("mlp"), config, {70, 0, 0});
   EXPECT_EQ(micro.plans.accumulate.size(), 3U);  // 32 = 10+10+10+2, 6
   EXPECT_EQ(micro.arena->bytes(), micro.plans.arena_bytes());
+}
+
+// The batch norms of a ResNet that add no shortcut are gone; probabilities are those of evaluation up to rounding.
+TEST(Prediction, FoldsBatchNormsIntoTheWeightsBeforeThem) {
+  ModelConfig model;
+  model.name = "resnet";
+  model.depth = 8;
+  model.classes = 5;
+  const ModelTask task = label_task(model, {8, 8, 3}, 1);
+  const Graph whole = evaluate_graph(task, {}, 4), folded = predict_graph(task, 4);
+  const auto norms = [](const Graph& g) {
+    return std::count_if(g.nodes().begin(), g.nodes().end(), [](const Node& n) { return n.op->name == "batch_norm"; });
+  };
+  EXPECT_EQ(norms(whole), 9);
+  EXPECT_EQ(norms(folded), 3);
+  std::map<std::string, Tensor> bindings = {{"x", Tensor({DType::f32, {4, 8, 8, 3}})},
+                                            {"y", Tensor({DType::i32, {4}})}};
+  std::mt19937 rng(1);
+  const auto fill = [&](Tensor& t, float least) {
+    for (float& v : t.as<float>()) v = least + static_cast<float>(rng() % 1000) / 1000.0F;
+  };
+  fill(bindings["x"], -0.5F);
+  for (const ValueId v : whole.states()) {
+    const std::string& name = whole.value(v).name;
+    if (whole.type(v).rank() != 1) continue;
+    fill(bindings[name] = Tensor(whole.type(v)), name.ends_with("running_var") ? 0.1F : -0.5F);
+  }
+  const auto prediction = [&](const Graph& g) {
+    const std::vector<Tensor> outputs = evaluate(g, bindings, kernels::cpu::best_isa());
+    const auto is_it = [](const NamedValue& o) { return o.name == "prediction"; };
+    const auto at = std::find_if(g.outputs().begin(), g.outputs().end(), is_it) - g.outputs().begin();
+    return outputs[static_cast<std::size_t>(at)];
+  };
+  const Tensor expected = prediction(whole), found = prediction(folded);
+  for (std::size_t i = 0; i < expected.as<float>().size(); ++i) {
+    EXPECT_NEAR(found.as<float>()[i], expected.as<float>()[i], 1e-5) << i;
+  }
+  EXPECT_NE(expected.as<float>()[0], expected.as<float>()[5]);
 }
 
 TEST(Dropout, IsTheSameGraphForEveryNumberOfThreadsAndAbsentInEvaluation) {

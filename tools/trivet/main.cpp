@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
   app.footer(kFooter);
   for (auto add : {trivet::cli::add_run, trivet::cli::add_resume, trivet::cli::add_plan, trivet::cli::add_runs,
                    trivet::cli::add_show, trivet::cli::add_compare, trivet::cli::add_export, trivet::cli::add_report,
-                   trivet::cli::add_worker}) {
+                   trivet::cli::add_doctor, trivet::cli::add_worker}) {
     add(app, context);
   }
   try {

@@ -8,6 +8,7 @@
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
 #include "trivet/infer/infer.h"
+#include "trivet/plan/interconnect.h"
 #include "trivet/train/trainer.h"
 
 namespace trivet::cli {
@@ -18,10 +19,13 @@ struct Options {
   std::vector<std::string> overrides;
   bool json = false;
   bool dump = false;
+  int ranks = 0;  // 0: as the job says
+  std::string interconnect = "ethernet10";
 };
 
 struct Planned {
   PlanPtr plan;
+  PlanPtr apply;  // where gradients are accumulated: it has the sums over ranks
   MemoryReport memory;
   std::int64_t samples = 0;         // of one step
   std::int64_t samples_in_all = 0;  // of the whole job, for its predicted time
@@ -29,18 +33,44 @@ struct Planned {
 
 Planned plan_any(const JobSpec& spec, const Device& device) {
   if (spec.kind == "train") {
-    const TrainJob job{spec.data, spec.model, spec.train, spec.seed};
+    TrainJob job{spec.data, spec.model, spec.train, spec.seed};
+    job.train.ranks = spec.ranks;  // of which this is rank 0
     const TrainData data = TrainData::load(job);
     const TrainPlan plan = plan_job(job, data, device);
-    const auto& [samples, main] = plan.plans.main_entry();
-    return {main, plan.memory, samples, data.counts().train * spec.train.epochs};
+    const auto [samples, main] = plan.plans.main_entry();
+    return {main, plan.plans.apply, plan.memory, samples, data.counts().train * spec.train.epochs};
   }
   const ChosenCheckpoint chosen = choose_checkpoint(spec.infer);
   const std::optional<TrainJob> trained = training_job(spec.infer.run);
   const InferData data = InferData::load(spec.infer, chosen.state, trained ? &*trained : nullptr);
   const InferPlan plan = plan_inference(spec.infer, chosen.state, data, device);
   const auto& [samples, tile] = *plan.predict.plans.rbegin();
-  return {tile.front(), plan.memory, samples, data.samples->count()};
+  return {tile.front(), nullptr, plan.memory, samples, data.samples->count()};
+}
+
+RanksPrediction over_ranks(const Planned& p, const Ceilings& ceilings, const Interconnect& way) {
+  return predict_ranks(p.apply ? *p.apply : *p.plan, ceilings, way);
+}
+
+nlohmann::json ranks_json(const RanksPrediction& r, const Interconnect& way) {
+  return {{"ranks", r.ranks},
+          {"sums", r.sums},
+          {"bytes_sent", r.bytes_sent},
+          {"interconnect", way.name},
+          {"bytes_per_second", way.bytes_per_second},
+          {"latency_seconds", way.latency_seconds},
+          {"sum_seconds", r.sum_seconds},
+          {"compute_seconds", r.compute_seconds},
+          {"predicted_step_seconds", r.step_seconds}};
+}
+
+std::string describe_ranks(const RanksPrediction& r, const Interconnect& way) {
+  return fmt::format(
+      "{} ranks: each sends {} a step in {} sums, {} on {} ({:.4g} GB/s, {} a message; {})\n"
+      "predicted with {}: {} a step, of which {:.0f} % is waiting for other ranks\n",
+      r.ranks, format_bytes(static_cast<std::uint64_t>(r.bytes_sent)), r.sums, format_seconds(r.sum_seconds), way.name,
+      way.bytes_per_second / 1e9, format_seconds(way.latency_seconds), way.source, way.name,
+      format_seconds(r.step_seconds), 100 * (1 - r.compute_seconds / r.step_seconds));
 }
 
 nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
@@ -86,8 +116,11 @@ nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
 }
 
 void plan(const Options& options, Context& context) {
-  const JobSpec spec = load_for_running(options.job, options.overrides, context.workspace);
+  std::vector<std::string> overrides = options.overrides;
+  if (options.ranks > 0) overrides.push_back(fmt::format("ranks={}", options.ranks));
+  const JobSpec spec = load_for_running(options.job, overrides, context.workspace);
   const auto device = open_device(spec.device, {spec.threads, {}});
+  const Interconnect way = find_interconnect(options.interconnect);
   const Planned planned = plan_any(spec, *device);
   if (options.dump) {
     std::fputs(planned.plan->dump().c_str(), stdout);
@@ -95,12 +128,17 @@ void plan(const Options& options, Context& context) {
   }
   const Ceilings ceilings = device->ceilings();
   if (options.json) {
-    std::printf("%s\n", as_json(planned, ceilings).dump(1).c_str());
+    nlohmann::json json = as_json(planned, ceilings);
+    if (spec.ranks > 1) json["ranks"] = ranks_json(over_ranks(planned, ceilings, way), way);
+    std::printf("%s\n", json.dump(1).c_str());
     return;
   }
   std::fputs(describe_plan(*planned.plan, planned.memory, ceilings, planned.samples).c_str(), stdout);
-  const double seconds = planned.plan->seconds(ceilings) / static_cast<double>(planned.samples) *
-                         static_cast<double>(planned.samples_in_all);
+  if (spec.ranks > 1) std::fputs(describe_ranks(over_ranks(planned, ceilings, way), way).c_str(), stdout);
+  const double step = spec.ranks > 1 && !planned.apply ? over_ranks(planned, ceilings, way).step_seconds
+                                                       : planned.plan->seconds(ceilings);
+  const double seconds =
+      step / static_cast<double>(planned.samples * spec.ranks) * static_cast<double>(planned.samples_in_all);
   std::printf("%s\n",
               fmt::format("predicted for all {} samples: {}", planned.samples_in_all, format_seconds(seconds)).c_str());
 }
@@ -117,7 +155,13 @@ void add_plan(CLI::App& app, Context& context) {
       ->allow_extra_args(false);
   verb->add_flag("--json", options->json, "For programs");
   verb->add_flag("--dump", options->dump, "The plan's stable text: every buffer's place");
-  verb->footer("Example:\n  trivet plan examples/fashion-cnn.yaml --set train.batch=256");
+  verb->add_option("--ranks", options->ranks, "As if the job said so many ranks")->check(CLI::Range(1, 65536));
+  verb->add_option("--interconnect", options->interconnect,
+                   "The way between ranks: ethernet10, ib400, nvlink4 ... or BYTES_PER_SECOND:SECONDS (docs/ranks.md)")
+      ->default_str("ethernet10");
+  verb->footer(
+      "Examples:\n  trivet plan examples/fashion-cnn.yaml --set train.batch=256\n"
+      "  trivet plan examples/fashion-resnet.yaml --set train.batch=65536 --ranks 1024 --interconnect ib400");
   verb->callback([options, &context] { plan(*options, context); });
 }
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "tools/trivet/ranks.h"
 #include "tools/trivet/report.h"
 #include "tools/trivet/resolve.h"
 #include "tools/trivet/verbs.h"
@@ -19,6 +20,7 @@ struct Options {
   std::string job;  // a file for run, a run for resume
   std::vector<std::string> overrides;
   bool json = false;
+  int ranks = 0;  // resume: 0 is as the job says
 };
 
 // Shows what the worker tells: on standard error, so that --json has standard output for itself.
@@ -74,14 +76,29 @@ void report(const RunResult& result, const Display& display, bool json, Context&
   }
 }
 
+// Of its job file; 0 if that cannot be read, which resume_job() will say.
+int restarts_of(const JobRecord& job) {
+  try {
+    return load_job(job.directory / kJobFileName, {}).restarts;
+  } catch (const Error&) {
+    return 0;
+  }
+}
+
 void run(const Options& options, Context& context) {
   const JobSpec spec = load_for_running(options.job, options.overrides, context.workspace);
+  // Of ranks that torchrun, Slurm or Kubernetes started, the record of the run is rank 0's.
+  if (const auto place = rank_place(); place && place->rank > 0) {
+    context.exit_code = work_as_rank(spec, *place);
+    return;
+  }
   Store store(workspace_folder(context.workspace));
   recover(store);
   Display display(options.json);
   // Measured here if it is the first time on this machine: it takes memory that is not the worker's.
   open_device(spec.device, {spec.threads, {}})->ceilings();
-  report(run_job(store, {spec.name, spec.kind, resolved_yaml(spec)}, display), display, options.json, context);
+  report(run_job(store, {spec.name, spec.kind, resolved_yaml(spec), spec.restarts}, display), display, options.json,
+         context);
 }
 
 void resume(const Options& options, Context& context) {
@@ -89,9 +106,16 @@ void resume(const Options& options, Context& context) {
   if (!has_store(folder))
     throw Error(ErrorCode::usage, fmt::format("there is no workspace at {}", folder.string()), "give --workspace");
   Store store(folder);
+  const JobRecord job = store.find(options.job);
+  if (const auto place = rank_place(); place && place->rank > 0) {
+    context.exit_code = work_as_rank(load_job(job.directory / kJobFileName, {}), *place);
+    return;
+  }
   recover(store);
   Display display(options.json);
-  report(resume_job(store, store.find(options.job).id, display), display, options.json, context);
+  RunOptions run_options;
+  run_options.ranks = options.ranks;
+  report(resume_job(store, job.id, restarts_of(job), display, run_options), display, options.json, context);
 }
 
 }  // namespace
@@ -117,6 +141,8 @@ void add_resume(CLI::App& app, Context& context) {
       app.add_subcommand("resume", "Go on with a run that was interrupted or failed, from its last checkpoint");
   verb->add_option("run", options->job, "Run: its id or name")->required();
   verb->add_flag("--json", options->json, "Print the result as JSON; the rest goes to standard error");
+  verb->add_option("--ranks", options->ranks, "Go on with so many ranks, whatever the job says")
+      ->check(CLI::Range(1, 65536));
   verb->footer("Example:\n  trivet resume r0001");
   verb->callback([options, &context] { resume(*options, context); });
 }

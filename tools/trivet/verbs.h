@@ -24,6 +24,7 @@ void add_show(CLI::App& app, Context& context);
 void add_compare(CLI::App& app, Context& context);
 void add_export(CLI::App& app, Context& context);
 void add_report(CLI::App& app, Context& context);
+void add_doctor(CLI::App& app, Context& context);
 void add_worker(CLI::App& app, Context& context);
 
 }  // namespace trivet::cli

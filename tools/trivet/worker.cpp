@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tools/trivet/ranks.h"
 #include "tools/trivet/resolve.h"
 #include "tools/trivet/verbs.h"
 #include "trivet/base/build_info.h"
@@ -97,12 +98,27 @@ std::string infer_summary(const InferResult& r, const fs::path& output) {
   return text;
 }
 
+int fail(EventWriter& events, const char* code, const std::string& text, int exit) {
+  events.send(ErrorEvent{code, text});
+  std::fprintf(stderr, "trivet: %s\n", text.c_str());  // worker.log
+  return exit;
+}
+
+int fail(EventWriter& events, const Error& error) {
+  return fail(events, error_code_name(error.code()), error.what(), exit_code(error.code()));
+}
+
 int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWriter& events) {
   EventSink sink(events);
   RunLog log(directory, sink);
-  const auto device = open_device(spec.device, {spec.threads, {}});
+  LocalRanks ranks(spec, directory, [&](const std::string& failure) {
+    // Checkpoints and results are there whole or not at all, so nothing needs to be undone.
+    std::_Exit(fail(events, Error(ErrorCode::rank, failure, "worker.log in the run's folder has its last words")));
+  });
+  const auto device = open_device(spec.device, {threads_of(spec, ranks.place()), {}});
   log.line(fmt::format("reading the data and planning for {}", device->description()));
-  Trainer trainer({spec.data, spec.model, spec.train, spec.seed}, device, directory, log);
+  Trainer trainer({spec.data, spec.model, spec.train, spec.seed}, device, directory, log,
+                  join_ranks(spec, ranks.place(), log));
   const TrainPlan& plan = trainer.plan();
   nlohmann::json record = environment(*device);
   record["data_digest"] = trainer.data().digest();
@@ -116,6 +132,7 @@ int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWrit
   log.line(fmt::format("planned: arena {}, process at most {}", format_bytes(plan.memory.arena_total),
                        format_bytes(plan.memory.total())));
   const TrainResult result = trainer.run(stop_requested, resume);
+  ranks.finish();
   if (result.interrupted) return kExitInterrupted;
   events.send(DoneEvent{train_summary(result)});
   return 0;
@@ -143,16 +160,6 @@ void remove_unfinished(const fs::path& directory) {
   }
 }
 
-int fail(EventWriter& events, const char* code, const std::string& text, int exit) {
-  events.send(ErrorEvent{code, text});
-  std::fprintf(stderr, "trivet: %s\n", text.c_str());  // worker.log
-  return exit;
-}
-
-int fail(EventWriter& events, const Error& error) {
-  return fail(events, error_code_name(error.code()), error.what(), exit_code(error.code()));
-}
-
 Error mapping_loss(const char* path, std::size_t bytes) {
   std::error_code error;
   const std::uintmax_t size = fs::file_size(path, error);
@@ -172,15 +179,13 @@ EventWriter* mapping_loss_events = nullptr;
   std::_Exit(fail(*mapping_loss_events, mapping_loss(path, bytes)));
 }
 
-int work(const fs::path& directory, bool resume) {
-  EventWriter events;
+// Calls `body` and reports what it throws.
+int guarded(EventWriter& events, const std::function<int()>& body) {
   catch_stop_signals();
   mapping_loss_events = &events;
   on_mapping_loss(end_on_mapping_loss);
   try {
-    remove_unfinished(directory);
-    const JobSpec spec = load_job(directory / kJobFileName, {});
-    return spec.kind == "train" ? train(spec, directory, resume, events) : infer(spec, directory, events);
+    return body();
   } catch (const Error& e) {
     return fail(events, e);
   } catch (const std::bad_alloc&) {
@@ -190,19 +195,52 @@ int work(const fs::path& directory, bool resume) {
   }
 }
 
+int work(const fs::path& directory, bool resume, int ranks) {
+  EventWriter events;
+  return guarded(events, [&] {
+    const std::optional<RankPlace> place = rank_place();
+    const bool is_root = !place || place->rank == 0;
+    if (is_root) remove_unfinished(directory);
+    std::vector<std::string> overrides;
+    if (ranks > 0) overrides.push_back(fmt::format("ranks={}", ranks));
+    const JobSpec spec = load_job(directory / kJobFileName, overrides);
+    if (!is_root) return work_as_rank(spec, *place);
+    return spec.kind == "train" ? train(spec, directory, resume, events) : infer(spec, directory, events);
+  });
+}
+
 }  // namespace
+
+int work_as_rank(const JobSpec& spec, const RankPlace& place) {
+  class Silent final : public LogSink {
+   public:
+    void line(const std::string&) override {}
+    void progress(const Progress&) override {}
+  };
+  EventWriter events;
+  return guarded(events, [&] {
+    Silent sink;
+    RunLog log(sink);
+    const auto device = open_device(spec.device, {threads_of(spec, place), {}});
+    Trainer trainer({spec.data, spec.model, spec.train, spec.seed}, device, {}, log, join_ranks(spec, place, log));
+    return trainer.run(stop_requested, false).interrupted ? kExitInterrupted : 0;
+  });
+}
 
 void add_worker(CLI::App& app, Context& context) {
   struct Options {
     std::string directory;
     bool resume = false;
+    int ranks = 0;
   };
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("worker", "");
   verb->group("");  // hidden
   verb->add_option("--directory", options->directory)->required();
   verb->add_flag("--resume", options->resume);
-  verb->callback([options, &context] { context.exit_code = work(options->directory, options->resume); });
+  verb->add_option("--ranks", options->ranks);
+  verb->callback(
+      [options, &context] { context.exit_code = work(options->directory, options->resume, options->ranks); });
 }
 
 }  // namespace trivet::cli

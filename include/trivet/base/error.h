@@ -19,6 +19,7 @@ enum class ErrorCode {
   memory,      // does not fit
   diverged,    // the loss is not finite
   state,       // a run or job in a state that does not allow this
+  rank,        // another rank of the run, or the way to it, has failed
 };
 
 // A place in a file that a person wrote. Lines and columns count from 1; 0 is unknown.

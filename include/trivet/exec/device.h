@@ -1,5 +1,5 @@
-// Devices: where plans run. The CPU is linked in; others will be opened as plug-ins behind this same interface, so
-// graph, passes, training and data have no code that depends on which it is.
+// Devices: where plans run. The CPU is linked in; CUDA is a plug-in behind this same interface, so graph, passes,
+// training and data have no code that depends on which it is.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,36 @@ class Stream {
   virtual void* handle() const = 0;
 };
 
+// A place in the order of a stream.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual void record(Stream& stream) = 0;  // after what was put on the stream until now
+  virtual void hold(Stream& stream) = 0;    // what is put on this stream from now on waits for the event
+  virtual void synchronize() = 0;           // returns when it was reached; at once if it was never recorded
+};
+
+// Work that was recorded from a stream, to be started again as one.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void launch(Stream& stream) = 0;
+};
+
+// What a device adds whose streams run beside the host.
+class Asynchronous {
+ public:
+  virtual ~Asynchronous() = default;
+  // Memory of the host from and to which copies go on beside the host's work. Error(memory) if there is not enough.
+  virtual std::unique_ptr<DeviceMemory> allocate_pinned(std::size_t bytes) const = 0;
+  virtual std::unique_ptr<Event> make_event() const = 0;
+  // From one place of the device to another.
+  virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes, Stream& stream) const = 0;
+  // From here on, what is put on the stream does not run but is recorded, until end_recording().
+  virtual void begin_recording(Stream& stream) const = 0;
+  virtual std::unique_ptr<Recording> end_recording(Stream& stream) const = 0;
+};
+
 class Device : public Target {
  public:
   virtual std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) const = 0;  // Error(memory) if there is not enough
@@ -41,8 +71,10 @@ class Device : public Target {
   virtual std::size_t tile_bytes() const = 0;
   // Calls task(i, thread) for each i below `tasks`, on all threads() of them. What a task throws is thrown here.
   virtual void run_tasks(std::int64_t tasks, const std::function<void(std::int64_t, int)>& task) const = 0;
-  // Measured once on a machine, then read from the user's cache folder.
+  // The CPU's are measured once on a machine, then read from the user's cache folder; a GPU's follow from its clocks.
   virtual Ceilings ceilings() const = 0;
+  // Null where a launch has run when it returns.
+  virtual const Asynchronous* asynchronous() const { return nullptr; }
 };
 
 struct DeviceOptions {
@@ -50,7 +82,7 @@ struct DeviceOptions {
   std::optional<std::string> isa;  // "baseline", "avx2", "avx512"; none: the best that the processor has
 };
 
-// `name`: "cpu". Error(usage) if there is no such device, with the reason.
+// `name`: "cpu", "cuda" or "cuda:1". Error(usage) if there is no such device or it cannot be used, with the reason.
 std::shared_ptr<const Device> open_device(const std::string& name, const DeviceOptions& options = {});
 
 // Cores that this process may run on.

@@ -6,10 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "trivet/exec/collectives.h"
 #include "trivet/exec/device.h"
 #include "trivet/plan/plan.h"
 
 namespace trivet {
+
+class InputStaging;
 
 // One allocation for the states, the constants of some plans, and the transient memory that these plans use one after
 // the other:  [states | constants of plan 0 | constants of plan 1 | ... | transient]. Twins have no constants of their
@@ -17,6 +20,9 @@ namespace trivet {
 class Arena {
  public:
   Arena(std::shared_ptr<const Device> device, StateLayout states, std::vector<std::shared_ptr<const Plan>> plans);
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena();
 
   // What the constructor will allocate, to the byte.
   static std::size_t planned_bytes(const StateLayout& states, const std::vector<std::shared_ptr<const Plan>>& plans);
@@ -35,6 +41,9 @@ class Arena {
   // Grows when states are set, or updated by a run.
   std::uint64_t state_version() const { return state_version_; }
 
+  // With whom the sums of plans for several ranks are made. To be set before sessions of such plans run.
+  void set_collectives(std::shared_ptr<Collectives> collectives) { collectives_ = std::move(collectives); }
+
  private:
   friend class Session;
   std::byte* region(Region region, const Plan& plan) const;
@@ -45,11 +54,14 @@ class Arena {
   std::vector<std::size_t> constant_offsets_;
   std::size_t transient_offset_ = 0;
   std::uint64_t state_version_ = 1;
+  std::shared_ptr<Collectives> collectives_;
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<DeviceMemory> memory_;
+  std::unique_ptr<InputStaging> staging_;  // of devices that run beside the host
 };
 
-// A plan ready to run on an arena that was made for it. Runs allocate nothing.
+// A plan ready to run on an arena that was made for it. Runs allocate nothing. On a device that runs beside the host,
+// the first run puts the plan's steps on the arena's stream one by one; then they are recorded once and started as one.
 class Session {
  public:
 #ifdef NDEBUG
@@ -59,12 +71,15 @@ class Session {
 #endif
   // `poison`: fill a buffer with NaN when its lifetime ends, so that a step which reads too late shows (CPU only).
   Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan, bool poison = kPoisonByDefault);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
 
   const Plan& plan() const { return *plan_; }
   // Copies `bytes` of the host to an input; must be all of it. Inputs must be set again before each run, because their
   // memory is used for other values once they were read.
   void set_input(const std::string& name, const void* data, std::size_t bytes);
-  void run();
+  void run();  // returns before the device has run it, if it runs beside the host
   // Computes what depends on the states alone, if these have changed. run() does so itself, except for a twin: then
   // the session of the plan that it was made from is to do so, before any of them runs.
   void refresh();
@@ -74,14 +89,20 @@ class Session {
   void read_output(const std::string& name, void* data, std::size_t bytes) const;
 
  private:
+  enum class Sum { none, start, wait };  // what a launch has to do with other ranks
   struct Launch {
     const PlannedStep* step;
+    Sum sum;
     std::vector<kernels::View> in;
     std::vector<kernels::View> out;
     void* workspace;
     void* packed;
   };
   void launch(std::size_t step);
+  void run_beside_the_host(const Asynchronous& beside);
+  void put_on_stream(const Asynchronous& beside, std::size_t slot);
+  std::unique_ptr<Recording> record(const Asynchronous& beside, std::size_t slot);
+  void sum_over_ranks(const Launch& launch);
   kernels::View view(int value) const;
   void poison_after(int step) const;
   const PlannedValue& named(const std::map<std::string, int>& names, const std::string& name, const char* what) const;
@@ -92,6 +113,11 @@ class Session {
   bool updates_states_ = false;
   std::uint64_t seen_version_ = 0;  // of the states, by refresh()
   bool poison_;
+  // Of devices that run beside the host, from here on: places in a slot of the arena's staging, by input.
+  std::map<std::string, std::size_t> staged_;
+  std::size_t staged_bytes_ = 0;
+  bool has_run_ = false;
+  std::vector<std::unique_ptr<Recording>> recordings_;  // by slot
 };
 
 }  // namespace trivet

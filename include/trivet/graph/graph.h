@@ -84,6 +84,7 @@ class Graph {
   ValueId remove_output(const std::string& name);  // the value stays; Error(graph) if there is no such output
   // `value` replaces `state` at the end of each run. Types must be equal, one update for each state.
   void set_update(ValueId state, ValueId value);
+  ValueId remove_update(ValueId state);  // the value stays; Error(graph) if there is none
   void set_memory(ValueId value, MemoryClass memory) { at(value).memory = memory; }
 
   const std::string& name() const { return name_; }

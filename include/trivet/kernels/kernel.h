@@ -9,14 +9,17 @@
 
 namespace trivet::kernels {
 
+struct KernelEntry;
+
 // What is known when the plan is compiled. `attrs` points to the op's struct of trivet/kernels/attrs.h.
 struct KernelSpec {
   std::span<const TensorDesc> in;
   std::span<const TensorDesc> out;
   const void* attrs = nullptr;
   int threads = 1;
-  bool fixed_weights = false;  // in[kWeights] has the same content in many runs: KernelEntry::pack may pay
+  bool fixed_weights = false;  // in[entry.weights] has the same content in many runs: KernelEntry::pack may pay
   bool tile = false;           // of a plan for a part of a batch, which runs on one thread whatever the device has
+  const KernelEntry* entry = nullptr;  // that is asked; a plug-in's entries share their functions
 
   template <class A>
   const A& attributes() const {
@@ -24,7 +27,7 @@ struct KernelSpec {
   }
 };
 
-// The input that kernels of products may keep in a form of their own.
+// The input that most kernels of products may keep in a form of their own.
 inline constexpr std::size_t kWeights = 1;
 
 // What a kernel prepared when the plan was compiled (a oneDNN primitive, say); null for most.
@@ -60,10 +63,11 @@ struct KernelEntry {
   // Both may be null. prepare may throw std::exception; the plan compiler adds the node to the message.
   std::unique_ptr<Prepared> (*prepare)(const KernelSpec&) = nullptr;
   std::size_t (*workspace)(const KernelSpec&, const Prepared*) = nullptr;
-  // Both or neither. If packed() is not 0, pack() is called whenever the weights have changed: it reads in[kWeights]
-  // alone and writes args.packed, which stays; run() then has no in[kWeights].
+  // Both or neither. If packed() is not 0, pack() is called whenever the weights have changed: it reads in[weights]
+  // alone and writes args.packed, which stays; run() then has no in[weights].
   std::size_t (*packed)(const KernelSpec&, const Prepared*) = nullptr;
   void (*pack)(const KernelArgs&) = nullptr;
+  std::size_t weights = kWeights;
 };
 
 }  // namespace trivet::kernels

@@ -1,6 +1,6 @@
 // The scheduler of one machine: runs a job at once, as a worker process, and records what became of it.
 //
-// The worker is this same program, called as `worker --directory DIR [--resume]`. It finds the resolved job file in
+// The worker is this same program, called as `worker --directory DIR [--resume] [--ranks N]`. It finds the resolved job file in
 // DIR/job.yaml; its output is in DIR/worker.log.
 #pragma once
 
@@ -20,6 +20,7 @@ struct RunRequest {
   std::string name;
   std::string kind;
   std::string resolved_yaml;  // the whole job file, every default written out
+  int restarts = 0;           // attempts that follow by themselves one whose process was killed or lost a rank
 };
 
 // What the caller shows meanwhile. An exception from a member ends the attempt: FAILED, with its message as the reason.
@@ -38,6 +39,7 @@ struct RunResult {
 
 struct RunOptions {
   std::filesystem::path worker_executable = "/proc/self/exe";
+  int ranks = 0;  // of the attempts of resume_job(); 0: as the job says
 };
 
 // Records a job, makes its folder and its job file, and runs its first attempt to the end, which is recorded as
@@ -49,7 +51,9 @@ RunResult run_job(Store& store, const RunRequest& request, RunObserver& observer
 
 // The same for another attempt of a job that is FAILED or CANCELLED or whose processes have vanished, from its last
 // checkpoint. Error(state), with what to do, if it is in another state, or if its job file is gone or was changed.
-RunResult resume_job(Store& store, const std::string& id, RunObserver& observer, const RunOptions& options = {});
+// `restarts` as in RunRequest.
+RunResult resume_job(Store& store, const std::string& id, int restarts, RunObserver& observer,
+                     const RunOptions& options = {});
 
 // Marks FAILED ("process vanished") the attempts that are PENDING or RUNNING although neither their worker nor the
 // process that launched them is there any more: after a power cut or a SIGKILL. Returns those jobs.

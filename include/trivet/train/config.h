@@ -55,6 +55,9 @@ struct TrainConfig {
   std::int64_t epochs = 10;
   std::int64_t batch = 128;      // samples of one optimizer step
   std::int64_t micro_batch = 0;  // samples of one pass; 0: batch. Smaller: gradients are accumulated
+  // A power of two: each batch is cut into so many parts, whose gradients are added in a fixed tree, so that 1, 2, 4
+  // ... ranks up to this number give the same bits. 0: as many parts as there are ranks.
+  std::int64_t shards = 0;
   // What the whole run may take, in bytes; 0: what the device has. Activations are recomputed until the plan fits.
   std::size_t memory = 0;
   std::string loss;  // mse, l1, huber, for numbers and reconstructions; empty: mse, cross entropy for labels
@@ -65,6 +68,9 @@ struct TrainConfig {
   CheckpointConfig checkpoint;
   std::optional<AverageConfig> average;
   std::optional<EarlyStopConfig> early_stop;
+  // Not of the section `train`: how many ranks work together, and which of them this process is.
+  int ranks = 1;
+  int rank = 0;
 };
 
 }  // namespace trivet

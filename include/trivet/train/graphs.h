@@ -40,7 +40,9 @@ ModelTask label_task(ModelConfig model, Shape sample_shape, std::uint64_t seed);
 //   weight / sum of the weights of the whole optimizer step,
 //   lr f32[],
 //   step i64[] = the optimizer step, counted from 1 (where dropout or an optimizer needs it),
-//   sample i64(B) = indices in the data set (where dropout needs them).
+//   sample i64(B) = indices in the data set (where dropout needs them),
+//   share f32[] = this pass's samples / samples of the whole optimizer step (several ranks or shards, where running
+//   statistics are averaged).
 // Outputs: loss f32[] = sum over the samples, without weights; for labels correct f32[] and top_k f32[] (if k > 1);
 // grad_norm f32[] (if clipped).
 // With train.average each state of the class parameters has an optimizer state "average/<name>".
@@ -51,7 +53,18 @@ Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t 
 // Forward and backward over `samples` of an optimizer step's samples; gradients are added to the states "grad/<name>".
 Graph accumulate_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples);
 
-// The update from the accumulated gradients, which it sets back to zero.
+// A shard of an optimizer step, as a leaf of the tree in which gradients are added. Sums that wait for their neighbours
+// are a stack of states, "grad/<name>" at the bottom. The pass of leaf i = 0, 1, ... finds as many as i has bits set,
+// adds `merges` of them to its own gradients, the uppermost first, and leaves the result on the stack.
+struct ShardPlace {
+  int depth = 0;
+  int merges = 0;
+  static ShardPlace of(std::int64_t leaf);
+  auto operator<=>(const ShardPlace&) const = default;
+};
+Graph shard_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples, ShardPlace place);
+
+// The update from the accumulated gradients, which it sets back to zero. For several ranks it adds theirs first.
 Graph apply_graph(const ModelTask& task, const TrainConfig& config);
 
 // Inputs: fields and y. Outputs loss, correct, top_k as above, and prediction: f32(B, classes) probabilities, f32(B, k)

@@ -17,6 +17,14 @@ struct MetricSums {
   double correct = 0;
   double top_k = 0;
   std::int64_t samples = 0;
+
+  MetricSums& operator+=(const MetricSums& other) {
+    loss += other.loss;
+    correct += other.correct;
+    top_k += other.top_k;
+    samples += other.samples;
+    return *this;
+  }
 };
 
 // What does not apply, or was not measured, is absent.

@@ -28,7 +28,9 @@ struct TrainPlans {
   StateLayout states{64};
   std::map<std::int64_t, PlanPtr> step;        // empty if gradients are accumulated
   std::map<std::int64_t, PlanPtr> accumulate;  // empty if not
-  PlanPtr apply;                               // with accumulate
+  // With train.shards, instead of accumulate.
+  std::map<std::pair<std::int64_t, ShardPlace>, PlanPtr> shard;
+  PlanPtr apply;  // with accumulate or shard
   std::map<std::int64_t, PlanPtr> evaluate;
   std::string graph_hash;  // of the main training graph, before recomputation: what a checkpoint belongs to
   int recomputed = 0;      // activations of the main plan that are made again to save memory
@@ -40,8 +42,20 @@ struct TrainPlans {
   std::size_t arena_bytes() const { return Arena::planned_bytes(states, all()); }
 
   // The largest pass and its number of samples.
-  const std::pair<const std::int64_t, PlanPtr>& main_entry() const;
+  std::pair<std::int64_t, PlanPtr> main_entry() const;
 };
+
+// The part of a batch that one of several has: `count` samples from `first` on.
+struct Slice {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+// Slice `index` of `samples` cut into `parts` of sizes that differ by 1 at most, the larger ones first.
+Slice slice_of(std::int64_t samples, std::int64_t index, std::int64_t parts);
+// What this process has of a batch of `samples`: config.rank's part, a whole number of shards if there are any.
+Slice own_slice(const TrainConfig& config, std::int64_t samples);
+// The samples of a pass of evaluation.
+std::int64_t evaluation_batch(const TrainConfig& config);
 
 // Samples of each pass when `samples` are cut into pieces of `piece`: full pieces, then the rest.
 std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece);

@@ -22,6 +22,8 @@ class LogSink {
 class RunLog {
  public:
   RunLog(const std::filesystem::path& directory, LogSink& observer);
+  // Keeps no files, for a rank other than 0: lines and progress go to the observer alone.
+  explicit RunLog(LogSink& observer);
   ~RunLog();
 
   void line(const std::string& text);  // to the log with the time, and to the observer

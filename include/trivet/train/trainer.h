@@ -8,6 +8,7 @@
 #include <string>
 
 #include "trivet/base/progress.h"
+#include "trivet/comm/communicator.h"
 #include "trivet/data/dataset.h"
 #include "trivet/data/loader.h"
 #include "trivet/data/split.h"
@@ -79,17 +80,20 @@ class Trainer {
  public:
   // `directory`: the run's. Checkpoints go to its folder checkpoints/, metrics to metrics.jsonl, at the end the result
   // to result.json and what the best model makes of the test data, or else of the validation split, to evaluation.json.
-  Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log);
+  // `others`: with whom this process trains, as one rank of several that all run the same job; null: alone. Rank 0
+  // alone writes to `directory`, and its result has all figures.
+  Trainer(TrainJob job, std::shared_ptr<const Device> device, std::filesystem::path directory, RunLog& log,
+          std::shared_ptr<Communicator> others = nullptr);
   // The same with data that were read before.
   Trainer(TrainJob job, TrainData data, std::shared_ptr<const Device> device, std::filesystem::path directory,
-          RunLog& log);
+          RunLog& log, std::shared_ptr<Communicator> others = nullptr);
   ~Trainer();
 
   const TrainPlan& plan() const;
   const TrainData& data() const;
 
   // Trains to the end, or until `stop` becomes true: then a checkpoint is written after the step under way. With
-  // `resume`, goes on from the newest whole checkpoint, or from the start if there is none.
+  // `resume`, goes on from the newest whole checkpoint, or from the start if there is none; rank 0's word counts.
   // Error(diverged) names the step at which the loss was not finite, Error(data) the sample that cannot be used;
   // checkpoints written before stay.
   TrainResult run(const std::atomic<bool>& stop, bool resume);

@@ -1,6 +1,7 @@
 // Passes over the operands and results of oneDNN's products.
 #include "kernels/cpu/epilogue.h"
 
+#include "kernels/cpu/vector/lanes.h"
 #include "kernels/cpu/vector/parallel.h"
 #include "kernels/cpu/vector/rounding.h"
 #include "kernels/cpu/vector/storage.h"
@@ -163,44 +164,80 @@ void row_sums(const std::int8_t* w, std::int64_t rows, std::int64_t columns, std
   });
 }
 
-[[gnu::always_inline]] inline float sum_minus(std::int32_t sum, std::int32_t offset) {
-  // The difference fits where the sum alone need not: unsigned numbers wrap.
-  return static_cast<float>(
-      static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) - static_cast<std::uint32_t>(offset)));
-}
-[[gnu::always_inline]] inline float sum_minus(float sum, std::int32_t offset) {
-  return sum - static_cast<float>(offset);
-}
+// Sums less an offset as floats. The difference fits where the sum alone need not: unsigned numbers wrap.
+struct ManySums : Many {
+  typedef std::uint8_t Bytes __attribute__((vector_size(kVectorLanes)));
 
-// One row. The flags are templates, or the loop would hold branches.
-template <class S, bool kOffset, bool kBias, class Store>
-[[gnu::always_inline]] inline void result_row(const Int8Result& p, const S* __restrict sums, std::int64_t columns,
-                                              const Store& store) {
-  const float lowest = p.relu ? 0.0f : -__builtin_inff();
-  // Bytes may be stored to anything: what the loop reads is out of their reach only in local pointers.
-  const float* __restrict scale = p.scale;
-  const float* __restrict bias = p.bias;
-  const std::int32_t* __restrict offset = p.offset;
-#pragma omp simd
-  for (std::int64_t c = 0; c < columns; ++c) {
-    float v = sum_minus(sums[c], kOffset ? offset[c] : 0) * scale[c];
-    if (kBias) v += bias[c];
-    store(c, v < lowest ? lowest : v);
+  [[gnu::always_inline]] static Float minus(const std::int32_t* sums, const std::int32_t* offset) {
+    const Word sum = __builtin_bit_cast(Word, load(sums));
+    const Word difference = offset == nullptr ? sum : sum - __builtin_bit_cast(Word, load(offset));
+    return __builtin_convertvector(__builtin_bit_cast(Integer, difference), Float);
+  }
+  [[gnu::always_inline]] static Float minus(const float* sums, const std::int32_t* offset) {
+    return offset == nullptr ? load(sums) : load(sums) - __builtin_convertvector(load(offset), Float);
+  }
+  [[gnu::always_inline]] static void store_bytes(std::uint8_t* y, Float v, const Quantizer& quantizer) {
+    const Bytes bytes = __builtin_convertvector(quantizer.words<Word>(v), Bytes);
+    __builtin_memcpy(y, &bytes, sizeof(bytes));
+  }
+};
+
+struct OneSum : One {
+  [[gnu::always_inline]] static float minus(const std::int32_t* sum, const std::int32_t* offset) {
+    const std::uint32_t subtracted = offset == nullptr ? 0 : static_cast<std::uint32_t>(*offset);
+    return static_cast<float>(static_cast<std::int32_t>(static_cast<std::uint32_t>(*sum) - subtracted));
+  }
+  [[gnu::always_inline]] static float minus(const float* sum, const std::int32_t* offset) {
+    return offset == nullptr ? *sum : *sum - static_cast<float>(*offset);
+  }
+  [[gnu::always_inline]] static void store_bytes(std::uint8_t* y, float v, const Quantizer& quantizer) {
+    *y = quantizer(v);
+  }
+};
+
+// Some columns of some rows. What belongs to the columns is in registers.
+template <class Lanes, bool kOffset, bool kBias, class S, class Store>
+[[gnu::always_inline]] inline void result_columns(const Int8Result& p, const S* __restrict sums, std::int64_t rows,
+                                                  std::int64_t columns, std::int64_t c, const Store& store) {
+  using Float = typename Lanes::Float;
+  const Float scale = Lanes::load(p.scale + c);
+  const Float bias = kBias ? Lanes::load(p.bias + c) : Float{};
+  const Float lowest = Float{} + (p.relu ? 0.0f : -__builtin_inff());
+  const std::int32_t* const offset = kOffset ? p.offset + c : nullptr;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    Float v = Lanes::minus(sums + r * columns + c, offset) * scale;
+    if (kBias) v += bias;
+    store(Lanes(), r * columns + c, v < lowest ? lowest : v);
   }
 }
 
+template <class S, bool kOffset, bool kBias, class Store>
+void result_block(const Int8Result& p, const S* sums, std::int64_t rows, std::int64_t columns, const Store& store) {
+  std::int64_t c = 0;
+  for (; c + ManySums::kLanes <= columns; c += ManySums::kLanes) {
+    result_columns<ManySums, kOffset, kBias>(p, sums, rows, columns, c, store);
+  }
+  for (; c < columns; ++c) result_columns<OneSum, kOffset, kBias>(p, sums, rows, columns, c, store);
+}
+
+// Blocks of rows that stay in the nearest cache from one vector of columns to the next.
 template <class S, bool kOffset, bool kBias>
 void result_rows(const Int8Result& p, const S* sums, void* y, std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t kBlock = 4096;  // sums
   const Quantizer quantizer(p.type == DType::u8, p.zero_point);
-  const float y_scale = p.y_scale;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const S* row = sums + r * columns;
+  const std::int64_t together = columns < kBlock ? kBlock / columns : 1;
+  for (std::int64_t first = 0; first < rows; first += together) {
+    const std::int64_t count = rows - first < together ? rows - first : together;
+    const S* block = sums + first * columns;
     if (p.type == DType::f32) {
-      float* __restrict out = static_cast<float*>(y) + r * columns;
-      result_row<S, kOffset, kBias>(p, row, columns, [=](std::int64_t c, float v) { out[c] = v; });
+      float* out = static_cast<float*>(y) + first * columns;
+      result_block<S, kOffset, kBias>(p, block, count, columns,
+                                      [=](auto lanes, std::int64_t i, auto v) { lanes.store(out + i, v); });
     } else {
-      std::uint8_t* __restrict out = static_cast<std::uint8_t*>(y) + r * columns;
-      result_row<S, kOffset, kBias>(p, row, columns, [=](std::int64_t c, float v) { out[c] = quantizer(v / y_scale); });
+      std::uint8_t* out = static_cast<std::uint8_t*>(y) + first * columns;
+      result_block<S, kOffset, kBias>(p, block, count, columns, [=](auto lanes, std::int64_t i, auto v) {
+        lanes.store_bytes(out + i, v, quantizer);
+      });
     }
   }
 }

@@ -243,6 +243,24 @@ struct Max {
   }
 };
 
+// The same for bytes, u8 or i8: kCount vectors in one.
+template <class T>
+struct OfBytes {
+  template <class Lanes, int kCount>
+  struct Max {
+    typedef T Vector __attribute__((vector_size(Lanes::kLanes * kCount)));
+    static constexpr T kLowest = static_cast<T>(-1) < 0 ? -128 : 0;
+    Vector best = Vector{} + kLowest;
+
+    TRIVET_INLINE void add(const T* pixel) {
+      Vector v;
+      __builtin_memcpy(&v, pixel, sizeof(v));
+      best = v > best ? v : best;
+    }
+    TRIVET_INLINE void store(T* out, float) const { __builtin_memcpy(out, &best, sizeof(best)); }
+  };
+};
+
 // The sums. Added up in blocks, so that the rounding of a window of a whole image stays small.
 template <class Lanes, int kCount>
 struct Sum {
@@ -472,6 +490,12 @@ const PoolWindow* window_of<void>(const void*) {
   return nullptr;
 }
 
+template <class T>
+void run_max_of_bytes(const KernelArgs& args) {
+  const Geometry g(args.in[0], args.out[0], window_of<MaxPoolAttrs>(args.attrs));
+  pool<OfBytes<T>::template Max>(g, args.in[0].as<const T>(), args.out[0].as<T>(), false, args.threads);
+}
+
 template <class Attrs>
 void run_max(const KernelArgs& args) {
   const Geometry g(args.in[0], args.out[0], window_of<Attrs>(args.attrs));
@@ -530,6 +554,17 @@ bool is_supported(const KernelSpec& spec) {
   return is_compute_type(spec.in[0].dtype) && spec.out[0].dtype == spec.in[0].dtype;
 }
 
+void run_max_pool(const KernelArgs& args) {
+  if (args.in[0].dtype == DType::u8) return run_max_of_bytes<std::uint8_t>(args);
+  if (args.in[0].dtype == DType::i8) return run_max_of_bytes<std::int8_t>(args);
+  run_max<MaxPoolAttrs>(args);
+}
+
+bool is_max_pool_supported(const KernelSpec& spec) {
+  const DType type = spec.in[0].dtype;
+  return is_supported(spec) || ((type == DType::u8 || type == DType::i8) && spec.out[0].dtype == type);
+}
+
 // Pixels are numbered in 32 bits.
 bool is_max_backward_supported(const KernelSpec& spec) {
   const Geometry g(spec.in[1], spec.in[0], nullptr);
@@ -543,7 +578,7 @@ std::size_t max_backward_workspace(const KernelSpec& spec, const Prepared*) {
 }
 
 constexpr KernelEntry kKernels[] = {
-    {"max_pool", is_supported, run_max<MaxPoolAttrs>},
+    {"max_pool", is_max_pool_supported, run_max_pool},
     {"max_pool_backward", is_max_backward_supported, run_max_backward<MaxPoolAttrs>, nullptr,
      max_backward_workspace<MaxPoolAttrs>},
     {"average_pool", is_supported, run_average<AveragePoolAttrs>},

@@ -1,0 +1,20 @@
+// The driver and the libraries that the plug-in opens when they are needed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "trivet/kernels/plugin.h"
+
+namespace trivet::kernels::cuda {
+
+// By its name, as the loader knows or finds it, then in the toolkit's folder. Null if it is in neither.
+void* open_library(const char* name);
+
+// "13.0" of 13000.
+std::string version_text(int version);
+
+// Function of the table.
+std::int32_t describe_libraries(TrivetLibrary* libraries, std::int32_t capacity);
+
+}  // namespace trivet::kernels::cuda

@@ -1,0 +1,48 @@
+// What a rank of a training run has to do with the others. A run of one rank has the same calls, which do nothing.
+// Private to this folder.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trivet/comm/communicator.h"
+#include "trivet/exec/collectives.h"
+#include "trivet/exec/session.h"
+#include "trivet/train/checkpoint.h"
+
+namespace trivet {
+
+class Ranks {
+ public:
+  explicit Ranks(std::shared_ptr<Communicator> communicator);  // null: there are no others
+
+  int rank() const { return communicator_ ? communicator_->rank() : 0; }
+  int size() const { return communicator_ ? communicator_->size() : 1; }
+  // Rank 0 writes all files and decides what depends on them.
+  bool is_root() const { return rank() == 0; }
+
+  // For the arena of the run; null if there are no others. Its sums are made by a thread of their own.
+  std::shared_ptr<Collectives> collectives() const { return collectives_; }
+
+  // The sum, over all ranks, of rows of `width` numbers each, of which this rank has some: as many on each rank, a
+  // power of two. Added in a balanced tree, so the bits do not depend on how many ranks the rows are spread over.
+  std::vector<double> sum_rows(std::vector<double> rows, std::size_t width) const;
+  // `all` has size() blocks of equal length; this rank's own is filled, the others are filled in.
+  void gather(std::span<std::byte> all) const;
+  // What rank 0 knows of the run's course, its files aside.
+  void share_course(TrainState& state) const;
+  // All states of the arena as rank 0 has them.
+  void share_states(Arena& arena) const;
+  // Error(rank) if `text`, which must be the same on all ranks, is not that of rank 0.
+  void require_equal(const std::string& text, const std::string& what) const;
+  // Tells the others why this rank cannot go on.
+  void abort(const std::string& reason) const noexcept;
+
+ private:
+  std::shared_ptr<Communicator> communicator_;
+  std::shared_ptr<Collectives> collectives_;
+};
+
+}  // namespace trivet
