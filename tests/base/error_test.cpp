@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::array kCodes = {ErrorCode::internal, ErrorCode::usage,      ErrorCode::job, ErrorCode::graph,
                                ErrorCode::data,     ErrorCode::checkpoint, ErrorCode::io,  ErrorCode::memory,
-                               ErrorCode::diverged, ErrorCode::state};
+                               ErrorCode::diverged, ErrorCode::state,      ErrorCode::rank};
 
 TEST(Error, WithAMessageAloneSaysTheMessageAlone) {
   const Error e(ErrorCode::data, "label 12 is out of range");

@@ -17,7 +17,7 @@ constexpr const char* kFooter = R"(Example:
   trivet runs                               what ran in this workspace
 
 Exit codes: 0 done, 2 command line, 3 job file, 4 graph, 5 data, 6 checkpoint, 7 files, 8 memory, 9 diverged,
-10 state, 70 internal, 75 interrupted with a checkpoint (docs/exit-codes.md).)";
+10 state, 11 rank, 70 internal, 75 interrupted with a checkpoint (docs/exit-codes.md).)";
 
 // What was printed is written only now, perhaps to a full disk.
 void finish_output() {

@@ -20,15 +20,15 @@ struct JobSpec {
   std::string name;
   std::uint64_t seed = 1;  // at most 2^63 - 1
   std::string device = "cpu";
-  int threads = 0;    // 0: all, shared out among the ranks of a host
+  int threads = 0;  // 0: all, shared out among the ranks of a host
   // Train: processes that do the job together. 1 where something else started several: they are as many as it says.
   int ranks = 1;
-  int restarts = 0;          // train: how often the run goes on from its last checkpoint after a process failed
-  int rank_deadline = 60;    // train: seconds after which a rank that does not answer has failed
-  DataConfig data;    // train
-  ModelConfig model;  // train
-  TrainConfig train;  // train
-  InferConfig infer;  // infer
+  int restarts = 0;        // train: how often the run goes on from its last checkpoint after a process failed
+  int rank_deadline = 60;  // train: seconds after which a rank that does not answer has failed
+  DataConfig data;         // train
+  ModelConfig model;       // train
+  TrainConfig train;       // train
+  InferConfig infer;       // infer
 };
 
 // Reads and checks a job. `file_name` names the text in errors; relative paths are taken from `base_directory`.

@@ -25,7 +25,8 @@ struct RankPlace {
 //   torchrun    RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID,
 //               TORCHELASTIC_RESTART_COUNT (docs.pytorch.org/docs/stable/elastic/run.html); so does Kubeflow's
 //               PyTorchJob
-//   Slurm       SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_TASKS_PER_NODE, SLURM_STEP_NODELIST (its first host is rank 0's),
+//   Slurm       SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_TASKS_PER_NODE, SLURM_STEP_NODELIST (its first host is
+//   rank 0's),
 //               SLURM_JOB_ID, SLURM_STEP_ID, SLURM_RESTART_COUNT (slurm.schedmd.com/srun.html); MASTER_ADDR and
 //               MASTER_PORT if they are set, else a port between 20000 and 39999 that the job's number gives
 //   Kubernetes  JOB_COMPLETION_INDEX of an indexed Job, with WORLD_SIZE, MASTER_ADDR and MASTER_PORT from its template

@@ -1,7 +1,7 @@
 // The scheduler of one machine: runs a job at once, as a worker process, and records what became of it.
 //
-// The worker is this same program, called as `worker --directory DIR [--resume] [--ranks N]`. It finds the resolved job file in
-// DIR/job.yaml; its output is in DIR/worker.log.
+// The worker is this same program, called as `worker --directory DIR [--resume] [--ranks N]`. It finds the resolved job
+// file in DIR/job.yaml; its output is in DIR/worker.log.
 #pragma once
 
 #include <filesystem>
