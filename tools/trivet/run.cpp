@@ -96,7 +96,9 @@ void run(const Options& options, Context& context) {
   recover(store);
   Display display(options.json);
   // Measured here if it is the first time on this machine: it takes memory that is not the worker's.
-  open_device(spec.device, {spec.threads, {}})->ceilings();
+  RankPlace place;
+  place.local_size = spec.ranks;
+  open_device(spec.device, {threads_of(spec, place), {}})->ceilings();
   report(run_job(store, {spec.name, spec.kind, resolved_yaml(spec), spec.restarts}, display), display, options.json,
          context);
 }
