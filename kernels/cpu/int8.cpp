@@ -2,7 +2,6 @@
 // exact, so results are those of the definition up to its last roundings. Scales and zero points are read in each run.
 #include <algorithm>
 #include <memory>
-#include <string_view>
 #include <vector>
 
 #include "kernels/cpu/convolution.h"
@@ -147,14 +146,6 @@ class LinearInt8 final : public Runnable {
   std::size_t scratch_offset_ = 0, sums_offset_ = 0, offsets_offset_ = 0, row_sums_offset_ = 0;
 };
 
-// oneDNN prefers its batch-reduced kernels, which lose at all of the shapes measured, by 4 to 40 %.
-dnnl::convolution_forward::primitive_desc int8_conv_desc(const ConvProblem& problem, const dnnl::primitive_attr& attr) {
-  dnnl::convolution_forward::primitive_desc desc = conv_forward_desc(problem, memory::desc(), attr);
-  while (std::string_view(desc.impl_info_str()).starts_with("brgconv") && desc.next_impl()) {
-  }
-  return desc;
-}
-
 // The packed weights without the sums that a zero point needs, which stand behind them.
 memory::desc without_sums_for_zero_point(memory::desc weights) {
   weights.data.extra.flags &= ~static_cast<std::uint64_t>(dnnl_memory_extra_flag_compensation_conv_asymmetric_src);
@@ -182,14 +173,14 @@ class Conv2dInt8 final : public Runnable {
 
     dnnl::primitive_attr attr = onednn::attributes();
     attr.set_zero_points(DNNL_ARG_SRC, 0, {DNNL_RUNTIME_S32_VAL});
-    const auto desc = int8_conv_desc(p, attr);
+    const auto desc = conv_forward_desc(p, memory::desc(), attr);
     pack_.prepare(p.w, desc.weights_desc(), layout_);
     packed_bytes_ = desc.weights_desc().get_size();
     if (!keeps_packed_) packed_offset_ = layout_.add(packed_bytes_);
     zero_offset_ = layout_.add(sizeof(std::int32_t));
     bind(desc, p, &Lane::moved);
     p.w_any = without_sums_for_zero_point(desc.weights_desc());
-    bind(int8_conv_desc(p, onednn::attributes()), p, &Lane::plain);
+    bind(conv_forward_desc(p, memory::desc(), onednn::attributes()), p, &Lane::plain);
   }
 
   std::size_t workspace() const override { return layout_.size(); }

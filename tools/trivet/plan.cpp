@@ -160,7 +160,7 @@ void add_plan(CLI::App& app, Context& context) {
                    "The way between ranks: ethernet10, ib400, nvlink4 ... or BYTES_PER_SECOND:SECONDS (docs/ranks.md)")
       ->default_str("ethernet10");
   verb->footer(
-      "Examples:\n  trivet plan examples/fashion-cnn.yaml --set train.batch=256\n"
+      "Example:\n  trivet plan examples/fashion-cnn.yaml --set train.batch=256\n"
       "  trivet plan examples/fashion-resnet.yaml --set train.batch=65536 --ranks 1024 --interconnect ib400");
   verb->callback([options, &context] { plan(*options, context); });
 }
