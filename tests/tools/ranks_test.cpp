@@ -145,7 +145,7 @@ TEST_F(RanksTest, AKilledRankEndsTheRunAndIsNamed) {
 
 TEST_F(RanksTest, AStoppedRankEndsTheRunAtTheDeadline) {
   const Workspace workspace(folder_ / "stopped");
-  const Ended ended = lose_a_rank(workspace, SIGSTOP, {"rank_deadline=1"});
+  const Ended ended = lose_a_rank(workspace, SIGSTOP, {"rank_deadline=5"});
   EXPECT_EQ(ended.exit_code, 11) << ended.err;
   EXPECT_THAT(ended.err, HasSubstr("rank 2"));
 }
