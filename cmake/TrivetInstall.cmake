@@ -1,4 +1,4 @@
-# What is installed: bin/trivet, lib/libtrivet.so, the public headers and a CMake package. `cpack` makes an archive of
+# What is installed: bin/trivet and libexec/trivet/trivet-main, lib/libtrivet.so, the public headers and a CMake package. `cpack` makes an archive of
 # it that runs wherever it is unpacked, because it brings the libraries from outside along.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -22,10 +22,13 @@ set_target_properties(trivet_shared PROPERTIES OUTPUT_NAME trivet EXPORT_NAME tr
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 
 # Found from where the file itself lies. As DT_RPATH, because that also serves the libraries that these load.
-set_target_properties(trivet trivet_shared PROPERTIES
-  INSTALL_RPATH "$ORIGIN;$ORIGIN/../${CMAKE_INSTALL_LIBDIR}" LINK_OPTIONS "-Wl,--disable-new-dtags")
+set_target_properties(trivet_main PROPERTIES INSTALL_RPATH "$ORIGIN/../../${CMAKE_INSTALL_LIBDIR}")
+set_target_properties(trivet_shared PROPERTIES INSTALL_RPATH "$ORIGIN")
+set_target_properties(trivet_main trivet_shared PROPERTIES LINK_OPTIONS "-Wl,--disable-new-dtags")
 
-install(TARGETS trivet RUNTIME_DEPENDENCY_SET trivet_outside)
+install(TARGETS trivet)
+# Where bin/trivet looks: libexec/trivet beside its own folder.
+install(TARGETS trivet_main DESTINATION libexec/trivet RUNTIME_DEPENDENCY_SET trivet_outside)
 install(TARGETS trivet_shared EXPORT trivetTargets RUNTIME_DEPENDENCY_SET trivet_outside)
 install(DIRECTORY include/trivet DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/trivet)

@@ -133,7 +133,9 @@ std::vector<fs::path> plugin_folders() {
     if (error || !is_file(file)) file = fs::canonical("/proc/self/exe", error);
     if (!error) {
       folders.push_back(file.parent_path());
+      // Beside lib/libtrivet.so, and beside the folders bin and libexec/trivet of a program.
       folders.push_back(file.parent_path().parent_path() / "lib");
+      folders.push_back(file.parent_path().parent_path().parent_path() / "lib");
     }
   }
   return folders;

@@ -5,6 +5,7 @@
 """
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -38,9 +39,18 @@ class Package(unittest.TestCase):
 
     def test_program_runs_where_it_was_unpacked(self):
         self.assertRegex(run(os.path.join(self.root, "bin", "trivet"), "--version"), r"\d+\.\d+\.\d+")
+        self.assertIn("device: cpu     ready", run(os.path.join(self.root, "bin", "trivet"), "doctor"))
+
+    def test_program_whose_other_half_is_missing_says_which(self):
+        alone = os.path.join(self.folder.name, "alone", "bin", "trivet")
+        os.makedirs(os.path.dirname(alone))
+        shutil.copy(os.path.join(self.root, "bin", "trivet"), alone)
+        done = subprocess.run([alone, "runs"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 7)
+        self.assertIn("libexec/trivet/trivet-main", done.stderr)
 
     def test_brings_the_libraries_from_outside_along(self):
-        for name in run("ldd", os.path.join(self.root, "bin", "trivet")).splitlines():
+        for name in run("ldd", os.path.join(self.root, "libexec", "trivet", "trivet-main")).splitlines():
             found = re.search(r"=> (\S+)", name)
             if found and not re.search(r"/(libc|libm|libstdc\+\+|libgcc_s)\.so", found.group(1)):
                 self.assertTrue(os.path.realpath(found.group(1)).startswith(os.path.realpath(self.root)), name)

@@ -98,7 +98,7 @@ void compare(const Options& options, Context& context) {
 
 void add_compare(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("compare", "Compare runs: settings that differ, and results");
+  CLI::App* verb = app.get_subcommand("compare");
   verb->add_option("runs", options->runs, "Two or more runs: their ids or names")->required()->expected(2, 1000);
   verb->add_option("--output", options->output, "HTML page to write, with the runs' curves");
   verb->add_flag("--json", options->json, "For programs");

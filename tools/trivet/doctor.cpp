@@ -96,7 +96,7 @@ void print(const Findings& f) {
 
 void add_doctor(CLI::App& app, Context&) {
   auto json = std::make_shared<bool>(false);
-  CLI::App* verb = app.add_subcommand("doctor", "Show what this machine has, and why CUDA cannot be used");
+  CLI::App* verb = app.get_subcommand("doctor");
   verb->add_flag("--json", *json, "For programs");
   verb->footer(
       "Example:\n  TRIVET_CUDA_LIBDIRS=/opt/cuda/lib64 trivet doctor\nThe exit code is 0 also where CUDA cannot "

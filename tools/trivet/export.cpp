@@ -33,7 +33,7 @@ void export_run(const Options& options, const Context& context) {
 
 void add_export(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("export", "Write a trained model without what only training needs");
+  CLI::App* verb = app.get_subcommand("export");
   verb->add_option("run", options->run, "Id, name or folder of a training run, or one of its checkpoints")->required();
   verb->add_option("--output", options->output, "Folder to be made; infer.run takes it")->required();
   verb->add_option("--weights", options->weights, "What weights are stored as: f32, bf16 or f16")

@@ -5,19 +5,11 @@
 #include <cstring>
 #include <new>
 
+#include "tools/trivet/top_level.h"
 #include "tools/trivet/verbs.h"
-#include "trivet/base/build_info.h"
 #include "trivet/base/error.h"
 
 namespace {
-
-constexpr const char* kFooter = R"(Example:
-  trivet plan examples/fashion-cnn.yaml     what it will take, before anything runs
-  trivet run examples/fashion-cnn.yaml      train it
-  trivet runs                               what ran in this workspace
-
-Exit codes: 0 done, 2 command line, 3 job file, 4 graph, 5 data, 6 checkpoint, 7 files, 8 memory, 9 diverged,
-10 state, 11 rank, 70 internal, 75 interrupted with a checkpoint (docs/exit-codes.md).)";
 
 // What was printed is written only now, perhaps to a full disk.
 void finish_output() {
@@ -34,16 +26,9 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   // Beyond `ulimit -f` a write then fails with a reason, where the signal would end the process without a word.
   std::signal(SIGXFSZ, SIG_IGN);
-  CLI::App app("Trivet: train models and run them in batches, from one plan.", "trivet");
+  CLI::App app;
   trivet::cli::Context context;
-  app.set_version_flag("--version", [] {
-    const trivet::BuildInfo b = trivet::build_info();
-    return fmt::format("trivet {} ({}, {}, {})", b.version, b.commit, b.compiler, b.build_type);
-  });
-  app.add_option("--workspace", context.workspace, "Folder of the runs [env TRIVET_WORKSPACE, else ./runs]");
-  app.require_subcommand(1);
-  app.fallthrough();
-  app.footer(kFooter);
+  trivet::cli::add_top_level(app, context.workspace);
   for (auto add : {trivet::cli::add_run, trivet::cli::add_resume, trivet::cli::add_plan, trivet::cli::add_runs,
                    trivet::cli::add_show, trivet::cli::add_compare, trivet::cli::add_export, trivet::cli::add_report,
                    trivet::cli::add_doctor, trivet::cli::add_worker}) {

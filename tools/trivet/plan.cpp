@@ -147,7 +147,7 @@ void plan(const Options& options, Context& context) {
 
 void add_plan(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("plan", "Show the operations, memory and predicted time of a job; nothing runs");
+  CLI::App* verb = app.get_subcommand("plan");
   verb->add_option("job", options->job, "Job file")->required();
   verb->add_option("--set", options->overrides, "Override a key: train.batch=64")
       ->take_all()

@@ -52,7 +52,7 @@ void write_final_report(const JobRecord& job) {
 
 void add_report(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("report", "Write a run as one HTML page: curves, confusions, samples, plan");
+  CLI::App* verb = app.get_subcommand("report");
   verb->add_option("run", options->run, "Run: its id or name")->required();
   verb->add_option("--output", options->output, "File to write; else report.html in the run's folder");
   verb->footer(

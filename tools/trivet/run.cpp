@@ -124,7 +124,7 @@ void resume(const Options& options, Context& context) {
 
 void add_run(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("run", "Run a job file: training or batch inference");
+  CLI::App* verb = app.get_subcommand("run");
   verb->add_option("job", options->job, "Job file (docs/job-file.md)")->required();
   verb->add_option("--set", options->overrides, "Override a key: train.epochs=3")
       ->take_all()
@@ -139,8 +139,7 @@ void add_run(CLI::App& app, Context& context) {
 
 void add_resume(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("resume", "Go on with a run that was interrupted or failed, from its last checkpoint");
+  CLI::App* verb = app.get_subcommand("resume");
   verb->add_option("run", options->job, "Run: its id or name")->required();
   verb->add_flag("--json", options->json, "Print the result as JSON; the rest goes to standard error");
   verb->add_option("--ranks", options->ranks, "Go on with so many ranks, whatever the job says")

@@ -124,7 +124,7 @@ void show(const Options& options, Context& context) {
 
 void add_runs(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("runs", "List the runs of the workspace");
+  CLI::App* verb = app.get_subcommand("runs");
   verb->add_flag("--json", options->json, "For programs");
   verb->footer("Example:\n  trivet runs --json");
   verb->callback([options, &context] { list_runs(*options, context); });
@@ -132,7 +132,7 @@ void add_runs(CLI::App& app, Context& context) {
 
 void add_show(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("show", "Show one run: settings, epochs, results, checkpoints");
+  CLI::App* verb = app.get_subcommand("show");
   verb->add_option("run", options->run, "Run: its id or name")->required();
   verb->add_flag("--json", options->json, "For programs");
   verb->footer("Example:\n  trivet show r0001");
