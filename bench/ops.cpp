@@ -4,7 +4,9 @@
 // and which part of what the machine was measured to do at best these figures are: of a copy in memory ("of_copy" and
 // "moved_of_copy"), and of the bandwidth or the matrix or vector rate, whichever is nearer ("of_limit").
 // Optimizer steps write over their inputs, as in training; other ops write to memory of their own, as the copy does.
-//   bench/ops --benchmark_filter='^(softmax|add)/'     --threads=N before other options: default all cores
+//   bench/ops --benchmark_filter='^(softmax|add)/'
+// Before other options: --threads=N (default all cores) or --device=cuda, where the bandwidth is that of a copy
+// measured now, the other limits follow from the clocks, and ops without a kernel are left out.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -13,8 +15,10 @@
 #include <map>
 #include <random>
 
+#include "bench/on_device.h"
 #include "kernels/math/small_float.h"
 #include "tests/op_cases/op_case.h"
+#include "trivet/base/error.h"
 #include "trivet/exec/device.h"
 #include "trivet/exec/session.h"
 #include "trivet/ops/registry.h"
@@ -29,6 +33,21 @@ using testing::Variant;
 
 constexpr double kCacheBytes = 512e3;
 constexpr double kMemoryBytes = 256e6;
+constexpr double kDeviceMemoryBytes = 512e6;  // a GPU's cache has 50 MB, and a kernel is to take longer than its start
+constexpr int kLaunches = 20;                 // on a GPU, between two waits
+
+// Where it is measured, and the machine's limits.
+struct Place {
+  std::shared_ptr<const Device> device;
+  Ceilings ceilings;
+};
+
+Place place_of(const std::string& name, int threads) {
+  Place place{open_device(name, {threads, {}}), {}};
+  place.ceilings = place.device->ceilings();
+  if (place.device->asynchronous()) place.ceilings.memory_bytes = bench::measured_copy(*place.device);
+  return place;
+}
 
 double draw(const Fill& fill, std::mt19937& rng, std::size_t i) {
   switch (fill.kind) {
@@ -126,22 +145,38 @@ std::optional<Sized> of_size(const OpCase& op_case, const Variant& variant, doub
   return enlarged(op_case, variant, std::max<std::int64_t>(1, static_cast<std::int64_t>(bytes / one->bytes)));
 }
 
-void measure(benchmark::State& state, const OpCase& op_case, const Variant& variant, double bytes, int threads) {
-  const auto device = open_device("cpu", {threads, {}});
-  const Ceilings ceilings = device->ceilings();
-  std::optional<Sized> sized = of_size(op_case, variant, bytes);
-  StateLayout states(device->alignment());
-  const auto plan = compile(sized->graph, states, *device);
-  const auto arena = std::make_shared<Arena>(device, states, std::vector{plan});
-  Session session(arena, plan, false);
+template <class Set>
+void set_inputs(const Variant& variant, const Sized& sized, const Set& set) {
   std::mt19937 rng(1);
-  for (std::size_t i = 0; i < sized->types.size(); ++i) {
-    if (variant.inputs[i].absent) continue;
-    const Tensor t = filled(variant.inputs[i], sized->types[i], rng);
-    session.set_input(fmt::format("in{}", i), t.data.data(), t.data.size());
+  for (std::size_t i = 0; i < sized.types.size(); ++i) {
+    if (!variant.inputs[i].absent) set(fmt::format("in{}", i), filled(variant.inputs[i], sized.types[i], rng));
   }
-  session.run();
-  for (auto _ : state) session.run();
+}
+
+void measure(benchmark::State& state, const OpCase& op_case, const Variant& variant, double bytes, const Place& place) {
+  const std::optional<Sized> sized = of_size(op_case, variant, bytes);
+  StateLayout states(place.device->alignment());
+  std::shared_ptr<const Plan> plan;
+  try {
+    plan = compile(sized->graph, states, *place.device);
+  } catch (const Error& e) {
+    state.SkipWithError(e.message().c_str());
+    return;
+  }
+  if (place.device->asynchronous()) {
+    bench::KernelsOnDevice kernels(place.device, plan);
+    set_inputs(variant, *sized, [&](const std::string& name, const Tensor& t) { kernels.set_input(name, t); });
+    kernels.run(1);
+    while (state.KeepRunningBatch(kLaunches)) kernels.run(kLaunches);
+  } else {
+    Session session(std::make_shared<Arena>(place.device, states, std::vector{plan}), plan, false);
+    set_inputs(variant, *sized, [&](const std::string& name, const Tensor& t) {
+      session.set_input(name, t.data.data(), t.data.size());
+    });
+    session.run();
+    for (auto _ : state) session.run();
+  }
+  const Ceilings& ceilings = place.ceilings;
   const double runs = static_cast<double>(state.iterations());
   const PlannedStep& step = plan->steps.at(0);
   const double predicted = Plan::seconds(step, ceilings);
@@ -169,16 +204,17 @@ const Variant* typical(const OpCase& op_case) {
   return best;
 }
 
-void add_benchmarks(int threads) {
+void add_benchmarks(const Place& place) {
   static const std::vector<OpCase> cases = testing::all_cases();
   for (const OpCase& op_case : cases) {
     const OpDef* op = find_op(op_case.op);
     const Variant* variant = typical(op_case);
     if (!op || op->alias || !variant) continue;
-    for (const auto& [size, bytes] : {std::pair{"cache", kCacheBytes}, {"memory", kMemoryBytes}}) {
+    const double large = place.device->asynchronous() ? kDeviceMemoryBytes : kMemoryBytes;
+    for (const auto& [size, bytes] : {std::pair{"cache", kCacheBytes}, {"memory", large}}) {
       benchmark::RegisterBenchmark(fmt::format("{}/{}/{}", op_case.op, variant->name, size).c_str(),
-                                   [&op_case, variant, bytes = bytes, threads](benchmark::State& state) {
-                                     measure(state, op_case, *variant, bytes, threads);
+                                   [&op_case, variant, bytes = bytes, place](benchmark::State& state) {
+                                     measure(state, op_case, *variant, bytes, place);
                                    })
           ->UseRealTime();
     }
@@ -186,10 +222,10 @@ void add_benchmarks(int threads) {
 }
 
 // Into the report: what a copy and a triad reached.
-void describe_machine(int threads) {
-  const Ceilings c = open_device("cpu", {threads, {}})->ceilings();
-  benchmark::AddCustomContext("copy_GB_s", fmt::format("{:.1f}", c.memory_bytes / 1e9));
-  benchmark::AddCustomContext("triad_GB_s", fmt::format("{:.1f}", c.triad_bytes / 1e9));
+void describe_machine(const Place& place) {
+  benchmark::AddCustomContext("device", place.device->description());
+  benchmark::AddCustomContext("copy_GB_s", fmt::format("{:.1f}", place.ceilings.memory_bytes / 1e9));
+  benchmark::AddCustomContext("triad_GB_s", fmt::format("{:.1f}", place.ceilings.triad_bytes / 1e9));
 }
 
 }  // namespace
@@ -197,14 +233,26 @@ void describe_machine(int threads) {
 
 int main(int argc, char** argv) {
   int threads = 0;
-  if (argc > 1 && std::strncmp(argv[1], "--threads=", 10) == 0) {
-    threads = std::atoi(argv[1] + 10);
+  std::string device = "cpu";
+  for (; argc > 1; ++argv, --argc) {
+    const std::string_view option = argv[1];
+    if (option.starts_with("--threads=")) {
+      threads = std::atoi(argv[1] + std::strlen("--threads="));
+    } else if (option.starts_with("--device=")) {
+      device = option.substr(std::strlen("--device="));
+    } else {
+      break;
+    }
     argv[1] = argv[0];
-    ++argv;
-    --argc;
   }
-  trivet::add_benchmarks(threads);
-  trivet::describe_machine(threads);
+  try {
+    const trivet::Place place = trivet::place_of(device, threads);
+    trivet::add_benchmarks(place);
+    trivet::describe_machine(place);
+  } catch (const trivet::Error& e) {
+    std::fprintf(stderr, "ops: %s\n", e.what());
+    return trivet::exit_code(e.code());
+  }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

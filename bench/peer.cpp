@@ -19,6 +19,7 @@ struct Options {
   std::string dtype = "f32";
   std::int64_t batch = 128;
   int threads = 2;
+  std::string device = "cpu";
 };
 
 // Random data for every input of the plan; they stay in place, so only what the plan overwrites is set again.
@@ -93,7 +94,7 @@ class Peer {
 };
 
 int run(const Options& options) {
-  Peer peer(options, open_device("cpu", {options.threads, {}}));
+  Peer peer(options, open_device(options.device, {options.threads, {}}));
   peer.step();
   std::cout << "ready" << std::endl;
   std::string word;
@@ -116,6 +117,7 @@ int main(int argc, char** argv) {
   app.add_option("--mode", options.mode)->check(CLI::IsMember({"train", "infer"}));
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--batch", options.batch)->check(CLI::Range(1, 65536));
+  app.add_option("--device", options.device);
   app.add_option("--threads", options.threads)->check(CLI::Range(1, 1024));
   CLI11_PARSE(app, argc, argv);
   try {

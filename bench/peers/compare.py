@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trivet against PyTorch on the CPU: both run alternately in one go, and the ratio is printed with its spread.
+"""Trivet against PyTorch: both run alternately in one go, and the ratio is printed with its spread.
 
     bench/peers/compare.py --trivet build/release/bench/peer --python VENV/bin/python
     bench/peers/compare.py ... --work mlp resnet20 --mode train --json results.json
@@ -54,7 +54,8 @@ class Side:
 
 
 def sides(args, work, mode, dtype, batch):
-    common = ["--work", work, "--mode", mode, "--dtype", dtype, "--batch", str(batch), "--threads", str(args.threads)]
+    common = ["--work", work, "--mode", mode, "--dtype", dtype, "--batch", str(batch), "--threads", str(args.threads),
+              "--device", args.device]
     result = [Side("trivet", [args.trivet] + common, {"GOMP_SPINCOUNT": "10000"})]
     peer = [args.python, os.path.join(HERE, "torch_peer.py")] + common
     result.append(Side("torch eager", peer, KEEP_MEMORY))
@@ -80,7 +81,8 @@ def measure(args, work, mode, dtype, batch):
             ratios[side].append(processes[0].rates[-1] / side.rates[-1])
     best = min(ratios, key=lambda side: statistics.median(ratios[side]))
     record = {
-        "work": work, "mode": mode, "dtype": dtype, "batch": batch, "threads": args.threads, "peer": best.name,
+        "work": work, "mode": mode, "dtype": dtype, "batch": batch, "threads": args.threads, "device": args.device,
+        "peer": best.name,
         "ratio": statistics.median(ratios[best]), "ratio_low": min(ratios[best]), "ratio_high": max(ratios[best]),
         "samples_per_second": {s.name: {"median": statistics.median(s.rates), "low": min(s.rates), "high": max(s.rates)}
                                for s in processes},
@@ -109,6 +111,7 @@ def main():
     parser.add_argument("--work", nargs="+", default=["mlp", "cnn", "resnet20", "lstm"])
     parser.add_argument("--mode", nargs="+", default=["train", "infer"])
     parser.add_argument("--dtype", nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for both")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each side in each round")

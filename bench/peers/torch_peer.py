@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--mode", choices=["train", "infer"], required=True)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
 
@@ -74,13 +75,16 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     model, shape, classes = build(args.work, torch)
-    x = torch.randn(args.batch, *shape)
-    y = torch.randint(0, classes, (args.batch,))
+    model = model.to(args.device)
+    kind = torch.device(args.device).type
+    x = torch.randn(args.batch, *shape, device=args.device)
+    y = torch.randint(0, classes, (args.batch,), device=args.device)
     if len(shape) == 3:  # PyTorch is faster so
         model = model.to(memory_format=torch.channels_last)
         x = x.to(memory_format=torch.channels_last)
     loss_function = torch.nn.CrossEntropyLoss()
-    run = torch.compile(model) if args.compile else model
+    # On a GPU: with CUDA graphs, as Trivet.
+    run = torch.compile(model, mode="reduce-overhead" if kind == "cuda" else None) if args.compile else model
     low = args.dtype == "bf16"
 
     if args.mode == "train":
@@ -89,7 +93,7 @@ def main():
 
         def step():
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            with torch.autocast(kind, torch.bfloat16, enabled=low):
                 loss = loss_function(run(x), y)
             loss.backward()
             optimizer.step()
@@ -98,7 +102,7 @@ def main():
         model.eval()
 
         def step():
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=low):
                 return run(x).float().sum().item()
 
     step()
