@@ -50,6 +50,32 @@ TEST_F(CudaPlugin, WithoutAGpuSaysWhy) {
   }
 }
 
+// What is at "y" after three runs with the same input.
+Tensor run_on(const char* name, const Graph& g) {
+  const auto device = open_device(name, {1, {}});
+  StateLayout states(device->alignment());
+  states.add(g);
+  const auto plan = compile(g, states, *device);
+  const auto arena = std::make_shared<Arena>(device, states, std::vector{plan});
+  arena->initialize(1);
+  Session session(arena, plan);
+  std::vector<float> input(64 * 48);
+  for (std::size_t i = 0; i < input.size(); ++i) input[i] = std::sin(static_cast<float>(i));
+  for (int i = 0; i < 3; ++i) {
+    session.set_input("x", input.data(), input.size() * sizeof(float));
+    session.run();
+  }
+  return session.output("y");
+}
+
+void expect_same_on_both(const Graph& g) {
+  const Tensor cpu = run_on("cpu", g), cuda = run_on("cuda", g);
+  ASSERT_EQ(cuda.type, cpu.type);
+  for (std::size_t i = 0; i < cpu.as<float>().size(); ++i) {
+    EXPECT_NEAR(cuda.as<float>()[i], cpu.as<float>()[i], 1e-4F) << i;
+  }
+}
+
 TEST_F(CudaPlugin, GpuRunsALinearLayerAsTheCpuDoes) {
   if (examine_cuda().devices.empty()) GTEST_SKIP() << "no GPU here: 1 case was not run";
   Graph g("linear");
@@ -57,25 +83,18 @@ TEST_F(CudaPlugin, GpuRunsALinearLayerAsTheCpuDoes) {
   const ValueId w = g.parameter("w", {DType::f32, {32, 48}}, {Init::Kind::normal, 1.0});
   const ValueId b = g.parameter("b", {DType::f32, {32}}, {Init::Kind::normal, 1.0});
   g.set_output("y", apply(g, "linear", {x, w, b}, {{"activation", std::string("relu")}}));
-  const auto run = [&](const char* name) {
-    const auto device = open_device(name, {1, {}});
-    StateLayout states(device->alignment());
-    states.add(g);
-    const auto plan = compile(g, states, *device);
-    const auto arena = std::make_shared<Arena>(device, states, std::vector{plan});
-    arena->initialize(1);
-    Session session(arena, plan);
-    std::vector<float> input(64 * 48);
-    for (std::size_t i = 0; i < input.size(); ++i) input[i] = std::sin(static_cast<float>(i));
-    for (int i = 0; i < 3; ++i) {
-      session.set_input("x", input.data(), input.size() * sizeof(float));
-      session.run();
-    }
-    return session.output("y");
-  };
-  const Tensor cpu = run("cpu"), cuda = run("cuda");
-  for (std::size_t i = 0; i < cpu.as<float>().size(); ++i) {
-    EXPECT_NEAR(cuda.as<float>()[i], cpu.as<float>()[i], 1e-4F) << i;
+  expect_same_on_both(g);
+}
+
+TEST_F(CudaPlugin, GpuRunsConvolutionsAsTheCpuDoes) {
+  if (examine_cuda().devices.empty()) GTEST_SKIP() << "no GPU here: 3 cases were not run";
+  for (const Shape& pads : {Shape{1, 1, 1, 1}, Shape{2, 0, 1, 3}, Shape{0, 0, 0, 0}}) {
+    Graph g("convolution");
+    const ValueId x = g.input("x", {DType::f32, {4, 16, 16, 3}});
+    const ValueId w = g.parameter("w", {DType::f32, {8, 3, 3, 3}}, {Init::Kind::normal, 1.0});
+    const ValueId b = g.parameter("b", {DType::f32, {8}}, {Init::Kind::normal, 1.0});
+    g.set_output("y", apply(g, "conv2d", {x, w, b}, {{"activation", std::string("relu")}, {"pads", pads}}));
+    expect_same_on_both(g);
   }
 }
 

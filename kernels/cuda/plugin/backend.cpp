@@ -7,9 +7,13 @@
 #include "kernels/cuda/families.h"
 #include "kernels/cuda/plugin/adapter.h"
 #include "kernels/cuda/plugin/architectures.h"
+#ifdef TRIVET_HAVE_CUDNN
+#include "kernels/cuda/plugin/convolution.h"
+#endif
 #include "kernels/cuda/plugin/cuda_check.h"
 #include "kernels/cuda/plugin/libraries.h"
 #include "kernels/cuda/plugin/matmul.h"
+#include "kernels/cuda/plugin/open_library.h"
 #include "trivet/kernels/plugin_layout.h"
 
 struct TrivetDevice {
@@ -104,9 +108,12 @@ std::int32_t describe_device(std::int32_t device, TrivetDeviceInfo* info, Trivet
     if (const std::string reason = wrong_architecture(device); !reason.empty()) throw std::runtime_error(reason);
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-    const std::string target = std::string(properties.name) + ", sm_" +
-                               std::to_string(10 * properties.major + properties.minor) + ", cuBLASLt " +
-                               cuda::products_version();
+    std::string target = std::string(properties.name) + ", sm_" +
+                         std::to_string(10 * properties.major + properties.minor) + ", cuBLASLt " +
+                         cuda::products_version();
+#ifdef TRIVET_HAVE_CUDNN
+    target += ", cuDNN " + cuda::convolutions_version();
+#endif
     std::copy_n(properties.name, std::min(sizeof properties.name, sizeof info->name) - 1, info->name);
     std::copy_n(target.data(), std::min(target.size(), sizeof info->target - 1), info->target);
     info->memory_bytes = properties.totalGlobalMem;
@@ -216,6 +223,9 @@ void release_graph(TrivetDevice*, TrivetGraph* graph) { cudaGraphExecDestroy(own
 
 const TrivetKernel* find_kernel(TrivetDevice*, const char* op) {
   const trivet::kernels::KernelEntry* entry = cuda::find_product(op);
+#ifdef TRIVET_HAVE_CUDNN
+  if (!entry) entry = cuda::find_convolution(op);
+#endif
   return plugin::border(entry ? entry : cuda::find(op));
 }
 

@@ -8,11 +8,10 @@
 #include <string_view>
 
 #include "kernels/cuda/plugin/matmul.h"
+#include "kernels/cuda/plugin/open_library.h"
 
 namespace trivet::kernels::cuda {
 namespace {
-
-constexpr const char* kToolkitFolder = "/usr/local/cuda/lib64/";
 
 template <std::size_t n>
 void put(char (&to)[n], std::string_view text) {
@@ -60,6 +59,14 @@ TrivetLibrary optional(const char* name, const char* file, const char* version) 
   return made(name, version_of(function, name), file_of(function), false);
 }
 
+TrivetLibrary cudnn_library() {
+#ifdef TRIVET_HAVE_CUDNN
+  return optional("cuDNN", "libcudnn.so.9", "cudnnGetVersion");
+#else
+  return made("cuDNN", "", "the plug-in was built without cuDNN's headers", false);
+#endif
+}
+
 TrivetLibrary driver() {
   void* const library = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (!library) return made("driver", "", "libcuda.so.1 was not found", true);
@@ -77,11 +84,6 @@ TrivetLibrary cublas_lt() {
 
 }  // namespace
 
-void* open_library(const char* name) {
-  if (void* library = ::dlopen(name, RTLD_LAZY | RTLD_LOCAL)) return library;
-  return ::dlopen((std::string(kToolkitFolder) + name).c_str(), RTLD_LAZY | RTLD_LOCAL);
-}
-
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
@@ -93,7 +95,7 @@ std::int32_t describe_libraries(TrivetLibrary* libraries, std::int32_t capacity)
       driver(),
       made("CUDA runtime", version_text(runtime), "part of the plug-in", true),
       cublas_lt(),
-      optional("cuDNN", "libcudnn.so.9", "cudnnGetVersion"),
+      cudnn_library(),
       optional("NCCL", "libnccl.so.2", "ncclGetVersion"),
       optional("CUPTI", "libcupti.so.13", "cuptiGetVersion"),
       optional("NVRTC", "libnvrtc.so.13", "nvrtcVersion"),

@@ -8,9 +8,6 @@
 
 namespace trivet::kernels::cuda {
 
-// By its name, as the loader knows or finds it, then in the toolkit's folder. Null if it is in neither.
-void* open_library(const char* name);
-
 // "13.0" of 13000.
 std::string version_text(int version);
 

@@ -4,57 +4,15 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cuda/plugin/pieces.h"
 #include "kernels/cuda/plugin/product.h"
-#include "kernels/cuda/plugin/support.h"
 #include "trivet/kernels/attrs_matrix.h"
 
 namespace trivet::kernels::cuda {
 namespace {
 
-bool computes(DType type) { return type == DType::f32 || type == DType::bf16; }
-
-// Hands out aligned pieces of a workspace.
-class Pieces {
- public:
-  std::size_t add(std::size_t bytes) {
-    const std::size_t offset = size_;
-    size_ += (bytes + 255) / 256 * 256;
-    return offset;
-  }
-  std::size_t size() const { return size_; }
-
- private:
-  std::size_t size_ = 0;
-};
-
-std::byte* at(const KernelArgs& args, std::size_t offset) { return static_cast<std::byte*>(args.workspace) + offset; }
-
-// An operand that is rounded to bf16 before the product: f32 weights beside bf16 activations.
-struct Rounded {
-  std::int64_t elements = 0;  // 0: used as it is
-  std::size_t offset = 0;
-
-  static Rounded of(const TensorDesc& operand, DType type, Pieces& pieces) {
-    Rounded result;
-    if (operand.dtype == type || type != DType::bf16) return result;
-    result.elements = operand.elements();
-    result.offset = pieces.add(static_cast<std::size_t>(result.elements) * dtype_size(DType::bf16));
-    return result;
-  }
-  void* ready(const View& operand, const KernelArgs& args) const {
-    if (elements == 0) return operand.data;
-    round_to_bf16(operand.as<const float>(), at(args, offset), elements, args.stream);
-    return at(args, offset);
-  }
-};
-
-struct Kernel : Prepared {
-  virtual void run(const KernelArgs& args) const = 0;
-  Pieces pieces;
-};
-
 // linear and linear_backward_data: (x, w, bias) with w (N, K).
-class LinearKernel final : public Kernel {
+class LinearKernel final : public PiecewiseKernel {
  public:
   LinearKernel(const KernelSpec& spec, bool backward) {
     const TensorDesc& x = spec.in[0];
@@ -90,7 +48,7 @@ class LinearKernel final : public Kernel {
 };
 
 // (x (..., K), dy (..., N)) -> dw (N, K) = dy^T x, and the sums of dy's rows if they are asked for.
-class WeightGradientKernel final : public Kernel {
+class WeightGradientKernel final : public PiecewiseKernel {
  public:
   explicit WeightGradientKernel(const KernelSpec& spec) {
     ProductShape shape;
@@ -152,7 +110,7 @@ std::int64_t broadcast_index(const TensorDesc& t, const TensorDesc& out, std::in
   return result;
 }
 
-class MatmulKernel final : public Kernel {
+class MatmulKernel final : public PiecewiseKernel {
  public:
   explicit MatmulKernel(const KernelSpec& spec) {
     const auto& attrs = spec.attributes<MatmulAttrs>();
@@ -212,24 +170,6 @@ class MatmulKernel final : public Kernel {
   std::size_t scratch_ = 0;
 };
 
-using Make = std::unique_ptr<Prepared> (*)(const KernelSpec&);
-
-template <Make make>
-constexpr KernelEntry entry(const char* op) {
-  KernelEntry result{};
-  result.op = op;
-  result.supports = [](const KernelSpec& spec) {
-    for (const TensorDesc& t : spec.in) {
-      if (!computes(t.dtype)) return false;
-    }
-    return computes(spec.out[0].dtype);
-  };
-  result.run = [](const KernelArgs& args) { static_cast<const Kernel*>(args.prepared)->run(args); };
-  result.prepare = [](const KernelSpec& spec) { return make(spec); };
-  result.workspace = [](const KernelSpec&, const Prepared* p) { return static_cast<const Kernel*>(p)->pieces.size(); };
-  return result;
-}
-
 std::unique_ptr<Prepared> make_linear(const KernelSpec& spec) { return std::make_unique<LinearKernel>(spec, false); }
 std::unique_ptr<Prepared> make_backward_data(const KernelSpec& spec) {
   return std::make_unique<LinearKernel>(spec, true);
@@ -240,10 +180,10 @@ std::unique_ptr<Prepared> make_backward_weights(const KernelSpec& spec) {
 std::unique_ptr<Prepared> make_matmul(const KernelSpec& spec) { return std::make_unique<MatmulKernel>(spec); }
 
 constexpr KernelEntry kProducts[] = {
-    entry<make_linear>("linear"),
-    entry<make_backward_data>("linear_backward_data"),
-    entry<make_backward_weights>("linear_backward_weights"),
-    entry<make_matmul>("matmul"),
+    piecewise_entry<make_linear>("linear"),
+    piecewise_entry<make_backward_data>("linear_backward_data"),
+    piecewise_entry<make_backward_weights>("linear_backward_weights"),
+    piecewise_entry<make_matmul>("matmul"),
 };
 
 }  // namespace

@@ -5,21 +5,21 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <vector>
 
 #include "kernels/cuda/plugin/cuda_check.h"
+#include "kernels/cuda/plugin/pieces.h"
+#include "kernels/cuda/plugin/timing.h"
 #include "kernels/cuda/plugin/tuning_cache.h"
 
 namespace trivet::kernels::cuda {
 namespace {
 
-constexpr int kCandidates = 16;
-constexpr int kTimedRuns = 5;
 constexpr std::size_t kMostWorkspace = std::size_t{32} << 20;  // what the library's guide recommends for sm_90
 constexpr unsigned kAlignment = 64;                            // of every buffer of a plan
-
-constexpr std::size_t kWorkspaceAlignment = 256;  // the library's, which a plan's buffer need not have
 
 void check_lt(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -57,61 +57,24 @@ cublasLtEpilogue_t lt_epilogue(Epilogue epilogue) {
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-// Device memory for timing. Null if there is not enough: then the library's first candidate is taken.
-class Scratch {
- public:
-  explicit Scratch(std::size_t bytes) {
-    if (cudaMalloc(&data_, std::max<std::size_t>(bytes, 1)) != cudaSuccess) {
-      cudaGetLastError();
-      data_ = nullptr;
-      return;
-    }
-    cudaMemset(data_, 0x3c, bytes);  // small numbers of both types: zeros would need less power than numbers do
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { cudaFree(data_); }
-  void* data() const { return data_; }
+// The words of an algorithm in hexadecimal, for the cache.
+constexpr std::size_t kWords = sizeof(cublasLtMatmulAlgo_t::data) / sizeof(std::uint64_t);
 
- private:
-  void* data_ = nullptr;
-};
+std::string text_of(const cublasLtMatmulAlgo_t& algorithm) {
+  std::ostringstream text;
+  text << std::hex;
+  for (std::size_t i = 0; i < kWords; ++i) text << (i > 0 ? " " : "") << algorithm.data[i];
+  return text.str();
+}
 
-class Timer {
- public:
-  Timer() {
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    check(cudaEventCreate(&begin_), "cudaEventCreate");
-    check(cudaEventCreate(&end_), "cudaEventCreate");
-  }
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
-  ~Timer() {
-    cudaEventDestroy(begin_);
-    cudaEventDestroy(end_);
-    cudaStreamDestroy(stream_);
-  }
-
-  // Milliseconds of f(stream), the shortest of some runs after one that does not count.
-  template <class F>
-  float shortest(const F& f) {
-    float best = 1e30F;
-    for (int i = 0; i <= kTimedRuns; ++i) {
-      check(cudaEventRecord(begin_, stream_), "cudaEventRecord");
-      f(stream_);
-      check(cudaEventRecord(end_, stream_), "cudaEventRecord");
-      check(cudaEventSynchronize(end_), "cudaEventSynchronize");
-      float ms = 0;
-      check(cudaEventElapsedTime(&ms, begin_, end_), "cudaEventElapsedTime");
-      if (i > 0) best = std::min(best, ms);
-    }
-    return best;
-  }
-
- private:
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
-};
+std::optional<cublasLtMatmulAlgo_t> algorithm_of(const std::string& text) {
+  std::istringstream words(text);
+  words >> std::hex;
+  cublasLtMatmulAlgo_t algorithm{};
+  for (std::size_t i = 0; i < kWords; ++i) words >> algorithm.data[i];
+  if (!words) return std::nullopt;
+  return algorithm;
+}
 
 }  // namespace
 
@@ -205,11 +168,12 @@ Product::~Product() = default;
 
 bool Product::possible(const ProductShape& shape) { return !Descriptors(shape).candidates().empty(); }
 
-std::size_t Product::workspace() const { return workspace_ == 0 ? 0 : workspace_ + kWorkspaceAlignment; }
+std::size_t Product::workspace() const { return workspace_ == 0 ? 0 : workspace_ + kLibraryAlignment; }
 
 void Product::choose(const ProductShape& shape) {
-  TuningCache& cache = TuningCache::of_this_device();
-  if (const auto known = cache.find(shape.key())) {
+  TuningCache& cache = TuningCache::of_this_device("cublaslt-" + std::to_string(cublasLtGetVersion()));
+  const std::optional<std::string> kept = cache.find(shape.key());
+  if (const auto known = kept ? algorithm_of(*kept) : std::nullopt) {
     cublasLtMatmulHeuristicResult_t checked{};
     const Descriptors& d = *descriptors_;
     if (cublasLtMatmulAlgoCheck(handle(), d.operation, d.a, d.b, d.c, d.c, &*known, &checked) ==
@@ -234,9 +198,8 @@ void Product::choose(const ProductShape& shape) {
   const Scratch b(bytes(shape.depth * shape.columns, shape.b_stride, shape.b_type));
   const Scratch c(bytes(shape.rows * shape.columns, shape.c_stride, shape.c_type));
   const Scratch bias(static_cast<std::size_t>(std::max(shape.rows, shape.columns)) * sizeof(float));
-  const Scratch workspace(kMostWorkspace + kWorkspaceAlignment);
+  const Scratch workspace(kMostWorkspace + kLibraryAlignment);
   if (!a.data() || !b.data() || !c.data() || !bias.data() || !workspace.data()) return;
-  check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // the memory was filled on another stream
   Timer timer;
   float best = 1e30F;
   cublasLtMatmulHeuristicResult_t fastest = candidates.front();
@@ -254,14 +217,13 @@ void Product::choose(const ProductShape& shape) {
     }
   }
   take(fastest);
-  if (best < 1e30F) cache.remember(shape.key(), algorithm_);
+  if (best < 1e30F) cache.remember(shape.key(), text_of(algorithm_));
 }
 
 void Product::run(const void* a, const void* b, void* c, void* bias, void* workspace, void* stream) const {
   const float one = 1, zero = 0;
   Descriptors& d = *descriptors_;
-  const auto address = reinterpret_cast<std::uintptr_t>(workspace);
-  workspace = reinterpret_cast<void*>((address + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment);
+  workspace = aligned_workspace(workspace);
   if (bias) d.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   check_lt(cublasLtMatmul(handle(), d.operation, &one, b, d.a, a, d.b, &zero, c, d.c, c, d.c, &algorithm_, workspace,
                           workspace_, static_cast<cudaStream_t>(stream)),

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <sstream>
+#include <utility>
 
 #include "kernels/cuda/plugin/cuda_check.h"
 
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMostLines = 100'000;
-constexpr std::size_t kWords = sizeof(cublasLtMatmulAlgo_t::data) / sizeof(std::uint64_t);
+constexpr std::size_t kMostLine = 4096;
 
 // As the host's cache of ceilings.
 fs::path cache_folder() {
@@ -29,55 +29,52 @@ fs::path cache_folder() {
 }
 
 // Letters and digits of a device's name.
-std::string file_name(int device) {
+std::string file_name(const std::string& library, int device) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-  std::string name = "cublaslt-" + std::to_string(cublasLtGetVersion()) + "-";
+  std::string name = library + "-";
   for (const char* c = properties.name; *c; ++c) name += std::isalnum(static_cast<unsigned char>(*c)) ? *c : '-';
   return name + ".txt";
 }
 
 }  // namespace
 
-TuningCache& TuningCache::of_this_device() {
+TuningCache& TuningCache::of_this_device(const std::string& library) {
   static std::mutex mutex;
-  static std::map<int, std::unique_ptr<TuningCache>> caches;
+  static std::map<std::pair<std::string, int>, std::unique_ptr<TuningCache>> caches;
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   const std::lock_guard lock(mutex);
-  std::unique_ptr<TuningCache>& cache = caches[device];
-  if (!cache) cache = std::make_unique<TuningCache>((cache_folder() / file_name(device)).string());
+  std::unique_ptr<TuningCache>& cache = caches[{library, device}];
+  if (!cache) cache = std::make_unique<TuningCache>((cache_folder() / file_name(library, device)).string());
   return *cache;
 }
 
 TuningCache::TuningCache(std::string path) : path_(std::move(path)) { read(); }
 
-std::optional<cublasLtMatmulAlgo_t> TuningCache::find(const std::string& key) {
+std::optional<std::string> TuningCache::find(const std::string& key) {
   const std::lock_guard lock(mutex_);
   const auto found = known_.find(key);
   if (found == known_.end()) return std::nullopt;
   return found->second;
 }
 
-void TuningCache::remember(const std::string& key, const cublasLtMatmulAlgo_t& algorithm) {
+void TuningCache::remember(const std::string& key, const std::string& algorithm) {
   const std::lock_guard lock(mutex_);
   read();
   known_[key] = algorithm;
   write();
 }
 
-// A line is the key and the algorithm's words in hexadecimal. Lines that are not are left out; what the library thinks
-// of an algorithm it is asked before it is used.
+// A line is the key, a space and the algorithm. Lines that are not are left out; what the library thinks of an
+// algorithm it is asked before it is used.
 void TuningCache::read() {
   std::ifstream file(path_);
   std::string line;
   for (std::size_t lines = 0; lines < kMostLines && std::getline(file, line); ++lines) {
-    std::istringstream fields(line);
-    std::string key;
-    cublasLtMatmulAlgo_t algorithm{};
-    fields >> key >> std::hex;
-    for (std::size_t i = 0; i < kWords; ++i) fields >> algorithm.data[i];
-    if (fields) known_.emplace(key, algorithm);
+    const std::size_t space = line.find(' ');
+    if (line.size() > kMostLine || space == 0 || space == std::string::npos || space + 1 == line.size()) continue;
+    known_.emplace(line.substr(0, space), line.substr(space + 1));
   }
 }
 
@@ -87,11 +84,7 @@ void TuningCache::write() const {
   const std::string temporary = path_ + ".tmp-" + std::to_string(::getpid());
   {
     std::ofstream file(temporary, std::ios::trunc);
-    for (const auto& [key, algorithm] : known_) {
-      file << key << std::hex;
-      for (std::size_t i = 0; i < kWords; ++i) file << ' ' << algorithm.data[i];
-      file << std::dec << '\n';
-    }
+    for (const auto& [key, algorithm] : known_) file << key << ' ' << algorithm << '\n';
     file.close();
     if (!file) error = std::make_error_code(std::errc::io_error);
   }
