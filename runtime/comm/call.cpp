@@ -22,6 +22,7 @@ class LocalCommunicator : public NumberedCommunicator {
     check_reducible(dtype);
     const PieceList checked(pieces, dtype);
   }
+  void reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int) override { all_reduce(pieces, dtype, op); }
   void reduce_scatter(const void* in, void* out, std::int64_t elements, DType dtype, ReduceOp) override {
     begin_call("reduce_scatter");
     check_reducible(dtype);

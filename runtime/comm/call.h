@@ -12,6 +12,10 @@ class NumberedCommunicator : public Communicator {
   int size() const override { return size_; }
 
  protected:
+  static constexpr int kAllRanks = -1;  // as the root of a reduction
+  // Whether this rank is to have what is reduced for `root`.
+  bool takes(int root) const { return root == kAllRanks || root == rank_; }
+
   NumberedCommunicator(int rank, int size, milliseconds deadline, std::uint64_t first_number = 1)
       : rank_(rank), size_(size), deadline_(deadline), number_(first_number - 1) {}
 

@@ -48,7 +48,7 @@ std::uint64_t digest_of(T... values) {
   return (digest ^ digest >> 32) & 0xffffffffU;
 }
 
-enum class Operation { all_reduce, reduce_scatter, all_gather, broadcast, barrier };
+enum class Operation { all_reduce, reduce, reduce_scatter, all_gather, broadcast, barrier };
 
 void copy_bytes(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0) std::memmove(to, from, bytes);
@@ -217,12 +217,26 @@ void GlooCommunicator::all_reduce(std::span<const Piece> pieces, DType dtype, Re
   check_reducible(dtype);
   const PieceList message(pieces, dtype);
   begin_call("all_reduce", digest_of(Operation::all_reduce, message.elements(), dtype, op));
-  const std::size_t bytes = static_cast<std::size_t>(message.elements()) * dtype_size(dtype);
-  if (bytes * static_cast<std::size_t>(size() - 1) <= kSmallBytes) return reduce_small(message, dtype, op);
-  reduce_large(message, dtype, op);
+  reduce_message(message, dtype, op, kAllRanks);
 }
 
-void GlooCommunicator::reduce_small(const PieceList& message, DType dtype, ReduceOp op) {
+void GlooCommunicator::reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) {
+  if (root < 0 || root >= size()) {
+    throw Error(ErrorCode::usage, fmt::format("reduce onto rank {} of {}", root, size()));
+  }
+  check_reducible(dtype);
+  const PieceList message(pieces, dtype);
+  begin_call("reduce", digest_of(Operation::reduce, message.elements(), dtype, op, root));
+  reduce_message(message, dtype, op, root);
+}
+
+void GlooCommunicator::reduce_message(const PieceList& message, DType dtype, ReduceOp op, int root) {
+  const std::size_t bytes = static_cast<std::size_t>(message.elements()) * dtype_size(dtype);
+  if (bytes * static_cast<std::size_t>(size() - 1) <= kSmallBytes) return reduce_small(message, dtype, op, root);
+  reduce_large(message, dtype, op, root);
+}
+
+void GlooCommunicator::reduce_small(const PieceList& message, DType dtype, ReduceOp op, int root) {
   const std::size_t element = dtype_size(dtype);
   const std::size_t bytes = static_cast<std::size_t>(message.elements()) * element;
   std::vector<std::byte> all(bytes * static_cast<std::size_t>(size()));
@@ -233,10 +247,13 @@ void GlooCommunicator::reduce_small(const PieceList& message, DType dtype, Reduc
   });
   Exchange exchange(*this);
   for (int k = 1; k < size(); ++k) {
-    exchange.receive((rank() + k) % size(), of((rank() + k) % size()), bytes);
-    exchange.send((rank() + size() - k) % size(), of(rank()), bytes);
+    const int from = (rank() + k) % size();
+    const int to = (rank() + size() - k) % size();
+    if (takes(root)) exchange.receive(from, of(from), bytes);
+    if (root == kAllRanks || root == to) exchange.send(to, of(rank()), bytes);
   }
   exchange.wait();
+  if (!takes(root)) return;
   std::vector<const void*> sources(static_cast<std::size_t>(size()));
   message.for_range(0, message.elements(), [&](std::byte* memory, std::int64_t begin, std::int64_t count) {
     for (int r = 0; r < size(); ++r) {
@@ -246,7 +263,7 @@ void GlooCommunicator::reduce_small(const PieceList& message, DType dtype, Reduc
   });
 }
 
-void GlooCommunicator::reduce_large(const PieceList& message, DType dtype, ReduceOp op) {
+void GlooCommunicator::reduce_large(const PieceList& message, DType dtype, ReduceOp op, int root) {
   const auto round_elements = static_cast<std::int64_t>(kRoundBytes / dtype_size(dtype));
   const std::int64_t count = (message.elements() + round_elements - 1) / round_elements;
   std::optional<Round> rounds[kRounds];
@@ -260,8 +277,8 @@ void GlooCommunicator::reduce_large(const PieceList& message, DType dtype, Reduc
                           std::min(round_elements, message.elements() - first), dtype_size(dtype));
       send_parts(*round_of(i), message);
     }
-    if (i >= 1 && i <= count) reduce_part(*round_of(i - 1), dtype, op);
-    if (i >= 2) take_parts(*round_of(i - 2), message);
+    if (i >= 1 && i <= count) reduce_part(*round_of(i - 1), dtype, op, root);
+    if (i >= 2) take_parts(*round_of(i - 2), message, root);
   }
 }
 
@@ -289,7 +306,7 @@ void GlooCommunicator::send_parts(Round& round, const PieceList& message) {
   }
 }
 
-void GlooCommunicator::reduce_part(Round& round, DType dtype, ReduceOp op) {
+void GlooCommunicator::reduce_part(Round& round, DType dtype, ReduceOp op, int root) {
   round.inward.wait();
   const std::size_t bytes = round.bytes(rank());
   std::byte* own = round.data + round.offset(rank());
@@ -301,14 +318,15 @@ void GlooCommunicator::reduce_part(Round& round, DType dtype, ReduceOp op) {
   reduce_tree(own, nullptr, sources, round.parts.count(rank()), dtype, op);
   for (int k = 1; k < size(); ++k) {
     const int from = (rank() + k) % size();
-    round.outward.receive(from, round.data + round.offset(from), round.bytes(from));
-    round.outward.send((rank() + size() - k) % size(), own, bytes);
+    const int to = (rank() + size() - k) % size();
+    if (takes(root)) round.outward.receive(from, round.data + round.offset(from), round.bytes(from));
+    if (root == kAllRanks || root == to) round.outward.send(to, own, bytes);
   }
 }
 
-void GlooCommunicator::take_parts(Round& round, const PieceList& message) {
+void GlooCommunicator::take_parts(Round& round, const PieceList& message, int root) {
   round.outward.wait();
-  if (!round.packed) return;
+  if (!round.packed || !takes(root)) return;
   message.for_range(round.first, round.first + round.parts.elements,
                     [&](std::byte* memory, std::int64_t begin, std::int64_t count) {
                       copy_bytes(memory, round.data + static_cast<std::size_t>(begin - round.first) * round.element,

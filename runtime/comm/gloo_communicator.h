@@ -24,6 +24,7 @@ class GlooCommunicator : public NumberedCommunicator {
 
   std::string kind() const override { return "gloo"; }
   void all_reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op) override;
+  void reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) override;
   void reduce_scatter(const void* in, void* out, std::int64_t elements, DType dtype, ReduceOp op) override;
   void all_gather(const void* in, void* out, std::size_t bytes) override;
   void broadcast(void* data, std::size_t bytes, int root) override;
@@ -35,11 +36,13 @@ class GlooCommunicator : public NumberedCommunicator {
   struct Round;
 
   void begin_call(const char* operation, std::uint64_t digest);
-  void reduce_small(const PieceList& message, DType dtype, ReduceOp op);
-  void reduce_large(const PieceList& message, DType dtype, ReduceOp op);
+  // For rank `root` alone, or kAllRanks.
+  void reduce_message(const PieceList& message, DType dtype, ReduceOp op, int root);
+  void reduce_small(const PieceList& message, DType dtype, ReduceOp op, int root);
+  void reduce_large(const PieceList& message, DType dtype, ReduceOp op, int root);
   void send_parts(Round& round, const PieceList& message);
-  void reduce_part(Round& round, DType dtype, ReduceOp op);
-  void take_parts(Round& round, const PieceList& message);
+  void reduce_part(Round& round, DType dtype, ReduceOp op, int root);
+  void take_parts(Round& round, const PieceList& message, int root);
   [[noreturn]] void fail_with(int peer, const std::string& what);
   void interrupt();  // what waits, waits no longer
   std::uint64_t next_slot() { return digest_ << 32 | ++exchanges_; }

@@ -71,7 +71,7 @@ std::int64_t chunk_count(std::int64_t elements, std::int64_t of_chunk) {
   return std::max<std::int64_t>(1, (elements + of_chunk - 1) / of_chunk);
 }
 
-enum class Operation { all_reduce, reduce_scatter, all_gather, broadcast, barrier };
+enum class Operation { all_reduce, reduce, reduce_scatter, all_gather, broadcast, barrier };
 
 }  // namespace
 
@@ -204,12 +204,26 @@ void ShmCommunicator::all_reduce(std::span<const Piece> pieces, DType dtype, Red
   check_reducible(dtype);
   const PieceList message(pieces, dtype);
   begin_call("all_reduce", digest_of(Operation::all_reduce, message.elements(), dtype, op));
-  const std::size_t bytes = static_cast<std::size_t>(message.elements()) * dtype_size(dtype);
-  if (bytes * static_cast<std::size_t>(size() - 1) <= kSmallBytes) return reduce_small(message, dtype, op);
-  reduce_large(message, dtype, op);
+  reduce_message(message, dtype, op, kAllRanks);
 }
 
-void ShmCommunicator::reduce_small(const PieceList& message, DType dtype, ReduceOp op) {
+void ShmCommunicator::reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) {
+  if (root < 0 || root >= size()) {
+    throw Error(ErrorCode::usage, fmt::format("reduce onto rank {} of {}", root, size()));
+  }
+  check_reducible(dtype);
+  const PieceList message(pieces, dtype);
+  begin_call("reduce", digest_of(Operation::reduce, message.elements(), dtype, op, root));
+  reduce_message(message, dtype, op, root);
+}
+
+void ShmCommunicator::reduce_message(const PieceList& message, DType dtype, ReduceOp op, int root) {
+  const std::size_t bytes = static_cast<std::size_t>(message.elements()) * dtype_size(dtype);
+  if (bytes * static_cast<std::size_t>(size() - 1) <= kSmallBytes) return reduce_small(message, dtype, op, root);
+  reduce_large(message, dtype, op, root);
+}
+
+void ShmCommunicator::reduce_small(const PieceList& message, DType dtype, ReduceOp op, int root) {
   const std::size_t element = dtype_size(dtype);
   Chunk chunk = next_chunk();
   message.for_range(0, message.elements(), [&](std::byte* memory, std::int64_t begin, std::int64_t count) {
@@ -218,6 +232,7 @@ void ShmCommunicator::reduce_small(const PieceList& message, DType dtype, Reduce
   });
   chunk.staged = signal();
   wait_all(chunk.staged);
+  if (!takes(root)) return release(chunk);
   std::vector<const void*> sources(static_cast<std::size_t>(size()));
   message.for_range(0, message.elements(), [&](std::byte* memory, std::int64_t begin, std::int64_t count) {
     for (int r = 0; r < size(); ++r) {
@@ -228,7 +243,7 @@ void ShmCommunicator::reduce_small(const PieceList& message, DType dtype, Reduce
   release(chunk);
 }
 
-void ShmCommunicator::reduce_large(const PieceList& message, DType dtype, ReduceOp op) {
+void ShmCommunicator::reduce_large(const PieceList& message, DType dtype, ReduceOp op, int root) {
   const std::size_t element = dtype_size(dtype);
   const std::int64_t chunk_elements = static_cast<std::int64_t>(part_bytes(size()) / element) * size();
   const std::int64_t count = chunk_count(message.elements(), chunk_elements);
@@ -267,7 +282,7 @@ void ShmCommunicator::reduce_large(const PieceList& message, DType dtype, Reduce
   const auto take = [&](std::int64_t i) {
     const Chunk& chunk = chunk_of(i);
     const Parts part = parts(i);
-    for (int k = 1; k < size(); ++k) {
+    for (int k = 1; k < size() && takes(root); ++k) {
       const int r = (rank() + k) % size();
       wait(r, chunk.reduced);
       const auto get = [&](std::byte* memory, std::int64_t begin, std::int64_t n) {

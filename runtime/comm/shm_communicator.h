@@ -20,6 +20,7 @@ class ShmCommunicator : public NumberedCommunicator {
 
   std::string kind() const override { return "shm"; }
   void all_reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op) override;
+  void reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) override;
   void reduce_scatter(const void* in, void* out, std::int64_t elements, DType dtype, ReduceOp op) override;
   void all_gather(const void* in, void* out, std::size_t bytes) override;
   void broadcast(void* data, std::size_t bytes, int root) override;
@@ -34,8 +35,10 @@ class ShmCommunicator : public NumberedCommunicator {
 
   // Begins a call; `digest` is the same on all ranks if they make the same one.
   void begin_call(const char* operation, std::uint64_t digest);
-  void reduce_small(const PieceList& message, DType dtype, ReduceOp op);
-  void reduce_large(const PieceList& message, DType dtype, ReduceOp op);
+  // For rank `root` alone, or kAllRanks.
+  void reduce_message(const PieceList& message, DType dtype, ReduceOp op, int root);
+  void reduce_small(const PieceList& message, DType dtype, ReduceOp op, int root);
+  void reduce_large(const PieceList& message, DType dtype, ReduceOp op, int root);
   std::byte* mine(const Chunk& chunk) const { return segment_->slot(rank(), chunk.slot); }
   std::byte* of(int peer, const Chunk& chunk) const { return segment_->slot(peer, chunk.slot); }
 

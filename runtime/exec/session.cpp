@@ -117,14 +117,32 @@ Tensor Arena::get_state(const std::string& name) const {
   return t;
 }
 
+namespace {
+
+template <class Attributes>
+Attributes attrs_of(const PlannedStep& step) {
+  Attributes attrs;
+  std::memcpy(&attrs, step.attrs.data(), sizeof attrs);
+  return attrs;
+}
+
+}  // namespace
+
+Session::Ranks Session::part_of(const std::string& op) {
+  if (op == "sum_ranks_start") return Ranks::start_sum;
+  if (op == "reduce_ranks_start") return Ranks::start_reduce;
+  if (op == "sum_ranks_wait" || op == "reduce_ranks_wait" || op == "reduce_ranks_sent") return Ranks::wait;
+  if (op == "broadcast_ranks_send") return Ranks::send;
+  if (op == "broadcast_ranks_receive") return Ranks::receive;
+  return Ranks::none;
+}
+
 Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan, bool poison)
     : arena_(std::move(arena)), plan_(std::move(plan)), poison_(poison) {
   arena_->region(Region::constant, *plan_);  // throws if the arena was not made for this plan
   for (const PlannedStep& step : plan_->steps) {
     Launch launch{&step,
-                  step.op == "sum_ranks_start"  ? Sum::start
-                  : step.op == "sum_ranks_wait" ? Sum::wait
-                                                : Sum::none,
+                  part_of(step.op),
                   {},
                   {},
                   arena_->region(Region::transient, *plan_) + step.workspace_offset,
@@ -134,6 +152,7 @@ Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan,
       launch.out.push_back(view(v));
       updates_states_ = updates_states_ || plan_->values[static_cast<std::size_t>(v)].region == Region::state;
     }
+    has_ranks_ = has_ranks_ || launch.ranks != Ranks::none;
     launches_.push_back(std::move(launch));
   }
   if (!arena_->staging_) return;
@@ -191,6 +210,7 @@ void Session::run() {
   } else {
     for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
   }
+  if (has_ranks_ && arena_->collectives_) arena_->collectives_->finish();
   if (updates_states_) ++arena_->state_version_;
 }
 
@@ -199,9 +219,8 @@ void Session::run_beside_the_host(const Asynchronous& beside) {
   Stream& stream = arena_->stream();
   const std::size_t slot = staging.take(this);
   staging.upload(slot, staged_bytes_, stream);
-  const bool sums = std::any_of(launches_.begin(), launches_.end(), [](const Launch& l) { return l.sum != Sum::none; });
   // What kernels load when they are used first cannot be recorded, nor can what the host does between steps.
-  if (!has_run_ || sums) {
+  if (!has_run_ || has_ranks_) {
     put_on_stream(beside, slot);
     has_run_ = true;
   } else {
@@ -246,20 +265,26 @@ void Session::launch(std::size_t step) {
                                     arena_->stream().handle(),
                                     l.packed};
   l.step->packs ? l.step->kernel->pack(args) : l.step->kernel->run(args);
-  if (l.sum != Sum::none) sum_over_ranks(l);
+  if (l.ranks != Ranks::none) tell_ranks(l);
   if (poison_) poison_after(static_cast<int>(step));
 }
 
-void Session::sum_over_ranks(const Launch& launch) {
-  kernels::SumRanksAttrs attrs;
-  std::memcpy(&attrs, launch.step->attrs.data(), sizeof attrs);
+void Session::tell_ranks(const Launch& launch) {
+  const auto attrs = attrs_of<kernels::SumRanksAttrs>(*launch.step);
   if (attrs.ranks == 1) return;
-  if (!arena_->collectives_) {
-    throw Error(ErrorCode::internal,
-                fmt::format("plan '{}' is for {} ranks, its arena knows of no others", plan_->name, attrs.ranks));
-  }
-  if (launch.sum == Sum::start) return arena_->collectives_->start_sum(static_cast<int>(attrs.number), launch.out);
-  arena_->collectives_->wait(static_cast<int>(attrs.number));
+  Collectives& others = collectives(attrs.ranks);
+  const auto number = static_cast<int>(attrs.number);
+  if (launch.ranks == Ranks::wait) return others.wait(number);
+  if (launch.ranks == Ranks::start_sum) return others.start_sum(number, launch.out);
+  const auto root = static_cast<int>(attrs_of<kernels::RootedRanksAttrs>(*launch.step).root);
+  if (launch.ranks == Ranks::start_reduce) return others.start_reduce(number, root, launch.out);
+  others.start_broadcast(number, root, launch.ranks == Ranks::send ? launch.in : launch.out);
+}
+
+Collectives& Session::collectives(std::int64_t ranks) const {
+  if (arena_->collectives_) return *arena_->collectives_;
+  throw Error(ErrorCode::internal,
+              fmt::format("plan '{}' is for {} ranks, its arena knows of no others", plan_->name, ranks));
 }
 
 void Session::poison_after(int step) const {

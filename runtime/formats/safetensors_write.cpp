@@ -33,14 +33,14 @@ const char* stored_dtype(DType dtype) {
   throw Error(ErrorCode::internal, fmt::format("dtype {} has no name in safetensors", static_cast<int>(dtype)));
 }
 
-std::vector<const TensorRef*> in_file_order(std::span<const TensorRef> tensors) {
+std::vector<const TensorRef*> in_file_order(std::span<const TensorRef> tensors, bool has_source) {
   std::vector<const TensorRef*> order;
   std::set<std::string_view> names;
   for (const TensorRef& t : tensors) {
     if (t.name == "__metadata__" || !names.insert(t.name).second) {
       throw Error(ErrorCode::internal, fmt::format("safetensors: the name \"{}\" is reserved or used twice", t.name));
     }
-    if (t.data == nullptr && t.type.bytes() > 0) {
+    if (!has_source && t.data == nullptr && t.type.bytes() > 0) {
       throw Error(ErrorCode::internal, fmt::format("safetensors: tensor \"{}\" has no data", t.name));
     }
     order.push_back(&t);
@@ -79,15 +79,16 @@ std::string make_header(std::span<const TensorRef* const> order, const TensorMet
 }  // namespace
 
 std::string write_safetensors(const std::filesystem::path& path, std::span<const TensorRef> tensors,
-                              const TensorMetadata& metadata) {
-  const std::vector<const TensorRef*> order = in_file_order(tensors);
+                              const TensorMetadata& metadata, const TensorSource& source) {
+  const std::vector<const TensorRef*> order = in_file_order(tensors, source != nullptr);
   const std::string header = make_header(order, metadata);
   AtomicFile file(path);
   Sha256 digest;
   digest.update(header);
   file.write(header);
   for (const TensorRef* t : order) {
-    std::span<const std::byte> rest(static_cast<const std::byte*>(t->data), t->type.bytes());
+    const void* data = t->data ? t->data : source ? source(*t) : nullptr;
+    std::span<const std::byte> rest(static_cast<const std::byte*>(data), t->type.bytes());
     while (!rest.empty()) {
       const std::span<const std::byte> chunk = rest.first(std::min(rest.size(), kChunkBytes));
       digest.update(chunk);

@@ -14,8 +14,9 @@
 namespace trivet {
 namespace {
 
-kernels::SumRanksAttrs attrs_of(const PlannedStep& step) {
-  kernels::SumRanksAttrs attrs;
+template <class Attributes>
+Attributes attrs_of(const PlannedStep& step) {
+  Attributes attrs;
   std::memcpy(&attrs, step.attrs.data(), sizeof attrs);
   return attrs;
 }
@@ -70,6 +71,11 @@ double all_reduce_seconds(double bytes, int ranks, const Interconnect& way) {
   return std::min(ring, trees);
 }
 
+double broadcast_seconds(double bytes, int ranks, const Interconnect& way) {
+  if (ranks <= 1) return 0;
+  return std::ceil(std::log2(ranks)) * way.latency_seconds + bytes / way.bytes_per_second;
+}
+
 RanksPrediction predict_ranks(const Plan& plan, const Ceilings& ceilings, const Interconnect& way) {
   RanksPrediction result;
   double now = 0, way_free = 0;
@@ -77,7 +83,7 @@ RanksPrediction predict_ranks(const Plan& plan, const Ceilings& ceilings, const 
   for (std::size_t i = plan.first_repeated; i < plan.steps.size(); ++i) {
     const PlannedStep& step = plan.steps[i];
     if (step.op == "sum_ranks_start") {
-      const kernels::SumRanksAttrs attrs = attrs_of(step);
+      const auto attrs = attrs_of<kernels::SumRanksAttrs>(step);
       const double seconds = all_reduce_seconds(bytes_of(plan, step), static_cast<int>(attrs.ranks), way);
       way_free = std::max(way_free, now) + seconds;
       done[attrs.number] = way_free;
@@ -85,15 +91,31 @@ RanksPrediction predict_ranks(const Plan& plan, const Ceilings& ceilings, const 
       result.sum_seconds += seconds;
       result.bytes_sent += step.bytes;
       ++result.sums;
-    } else if (step.op == "sum_ranks_wait") {
-      now = std::max(now, done.at(attrs_of(step).number));
+    } else if (step.op == "sum_ranks_wait" || step.op == "reduce_ranks_wait" || step.op == "reduce_ranks_sent") {
+      now = std::max(now, done.at(attrs_of<kernels::SumRanksAttrs>(step).number));
+    } else if (step.op == "reduce_ranks_start") {
+      const auto attrs = attrs_of<kernels::RootedRanksAttrs>(step);
+      const double seconds = all_reduce_seconds(bytes_of(plan, step), static_cast<int>(attrs.ranks), way) / 2;
+      way_free = std::max(way_free, now) + seconds;
+      done[attrs.number] = way_free;
+      result.ranks = static_cast<int>(attrs.ranks);
+      result.sum_seconds += seconds;
+      result.bytes_sent += step.bytes;
+      ++result.sums;
+    } else if (step.op == "broadcast_ranks_send" || step.op == "broadcast_ranks_receive") {
+      const auto attrs = attrs_of<kernels::RootedRanksAttrs>(step);
+      const double seconds = broadcast_seconds(step.bytes, static_cast<int>(attrs.ranks), way);
+      way_free = std::max(way_free, now) + seconds;
+      result.sum_seconds += seconds;
+      if (step.op == "broadcast_ranks_send") result.bytes_sent += step.bytes;
+      ++result.broadcasts;
     } else {
       const double seconds = Plan::seconds(step, ceilings);
       now += seconds;
       result.compute_seconds += seconds;
     }
   }
-  result.step_seconds = now;
+  result.step_seconds = std::max(now, way_free);
   return result;
 }
 

@@ -58,12 +58,13 @@ std::vector<NodeId> execution_order(const Graph& graph) {
   for (const NodeId id : updater) {
     if (id >= 0) updates[at(id)] = true;
   }
-  // Sums over ranks start as soon as they can and are waited for when nothing else is left to do. Updates come before
-  // other nodes, which are taken in graph order.
+  // Sums over ranks start as soon as they can and are waited for when nothing else is left to do; those for one rank as
+  // soon as they may be, which frees the memory of the others. Updates come before other nodes, which are taken in
+  // graph order.
   enum Class { start, update, plain, wait };
   const auto class_of = [&](NodeId id) {
     const std::string& op = graph.node(id).op->name;
-    if (op == "sum_ranks_start") return start;
+    if (op == "sum_ranks_start" || op.starts_with("reduce_ranks_")) return start;
     if (op == "sum_ranks_wait") return wait;
     return updates[at(id)] ? update : plain;
   };

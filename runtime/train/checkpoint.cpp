@@ -25,6 +25,7 @@ using nlohmann::json;
 constexpr int kFormat = 2;  // 1 knew images and labels alone
 constexpr std::size_t kLargestState = 16 << 20;
 constexpr std::string_view kPrefix = "step-";
+const TensorMetadata kMetadata = {{"format", "trivet"}};
 
 bool belongs_to_model(const StateLayout::Slot& slot) { return slot.value.memory == MemoryClass::parameters; }
 // Accumulated gradients are zero between optimizer steps, which is when checkpoints are written.
@@ -43,7 +44,7 @@ std::string write_states(const fs::path& path, const Arena& arena, bool (*wanted
     }
     refs.push_back({slot.value.name, slot.value.type, address});
   }
-  return write_safetensors(path, refs, {{"format", "trivet"}});
+  return write_safetensors(path, refs, kMetadata);
 }
 
 json sums_json(const MetricSums& s) {
@@ -193,6 +194,16 @@ bool is_any_width(const TensorType& found, const TensorType& wanted) {
   return found.shape == wanted.shape && has_width(found.dtype) && has_width(wanted.dtype);
 }
 
+[[noreturn]] void refuse_type(const fs::path& path, const std::string& name, const TensorType& found,
+                              const TensorType& wanted) {
+  damaged(path, fmt::format("'{}' is {}, expected {}", name, to_string(found), to_string(wanted)));
+}
+
+void require_count(const fs::path& path, const SafetensorsFile& file, std::size_t used) {
+  if (used == file.tensors().size()) return;
+  damaged(path, fmt::format("has {} tensors, the model has {}", file.tensors().size(), used));
+}
+
 // Copies a file's tensors into the arena's states, which must be the same ones.
 void load_file(const fs::path& path, Arena& arena, bool (*wanted)(const StateLayout::Slot&), bool any_width) {
   const SafetensorsFile file(path);
@@ -206,13 +217,11 @@ void load_file(const fs::path& path, Arena& arena, bool (*wanted)(const StateLay
     } else if (any_width && is_any_width(tensor.type, type)) {
       arena.set_state(slot.value.name, float_cast(tensor.type, tensor.bytes, type.dtype));
     } else {
-      damaged(path, fmt::format("'{}' is {}, expected {}", slot.value.name, to_string(tensor.type), to_string(type)));
+      refuse_type(path, slot.value.name, tensor.type, type);
     }
     ++used;
   }
-  if (used != file.tensors().size()) {
-    damaged(path, fmt::format("has {} tensors, the model has {}", file.tensors().size(), used));
-  }
+  require_count(path, file, used);
 }
 
 // The tensor in `weights` if it is a weight, else as it is.
@@ -250,6 +259,19 @@ std::filesystem::path CheckpointFolder::path(std::int64_t step) const {
 }
 
 void CheckpointFolder::save(const Arena& arena, const TrainState& state) const {
+  save(
+      state, [&](const fs::path& file) { return write_states(file, arena, belongs_to_model); },
+      [&](const fs::path& file) { return write_states(file, arena, belongs_to_optimizer); });
+}
+
+void CheckpointFolder::save(const Arena& arena, const TrainState& state, std::span<const TensorRef> optimizer,
+                            const TensorSource& source) const {
+  save(
+      state, [&](const fs::path& file) { return write_states(file, arena, belongs_to_model); },
+      [&](const fs::path& file) { return write_safetensors(file, optimizer, kMetadata, source); });
+}
+
+void CheckpointFolder::save(const TrainState& state, const WriteFile& model, const WriteFile& optimizer) const {
   const fs::path target = path(state.step);
   const fs::path temporary = directory_ / fmt::format(".writing-{}-{}", state.step, ::getpid());
   std::error_code ignored;
@@ -257,12 +279,12 @@ void CheckpointFolder::save(const Arena& arena, const TrainState& state) const {
   try {
     fs::create_directory(temporary);
     json j = to_json(state);
-    const auto add_file = [&](const char* name, bool (*wanted)(const StateLayout::Slot&)) {
-      const std::string digest = write_states(temporary / name, arena, wanted);
+    const auto add_file = [&](const char* name, const WriteFile& write) {
+      const std::string digest = write(temporary / name);
       j["files"][name] = {{"sha256", digest}, {"bytes", fs::file_size(temporary / name)}};
     };
-    add_file(kModelFile, belongs_to_model);
-    add_file(kOptimizerFile, belongs_to_optimizer);
+    add_file(kModelFile, model);
+    add_file(kOptimizerFile, optimizer);
     j["sha256"] = digest_of(j);
     write_file_atomic(temporary / "state.json", j.dump(1) + "\n");
     put_in_place(temporary, target);
@@ -302,6 +324,18 @@ void CheckpointFolder::load_tensors(std::int64_t step, Arena& arena, bool optimi
   if (optimizer) load_file(path(step) / kOptimizerFile, arena, belongs_to_optimizer, false);
 }
 
+void CheckpointFolder::load_optimizer(std::int64_t step, std::span<const TensorRef> optimizer,
+                                      const TakeTensor& take) const {
+  const fs::path file = path(step) / kOptimizerFile;
+  const SafetensorsFile stored(file);
+  for (const TensorRef& wanted : optimizer) {
+    const TensorBytes& tensor = stored.tensor(wanted.name);
+    if (tensor.type != wanted.type) refuse_type(file, wanted.name, tensor.type, wanted.type);
+    take(wanted, tensor.bytes);
+  }
+  require_count(file, stored, optimizer.size());
+}
+
 void CheckpointFolder::prune(std::int64_t keep_last, std::int64_t best_step) const {
   std::vector<std::int64_t> all = steps();
   const std::size_t keep = std::min(all.size(), static_cast<std::size_t>(keep_last));
@@ -339,7 +373,7 @@ void export_model(const fs::path& checkpoint, const fs::path& folder, DType weig
   std::error_code ignored;
   try {
     fs::create_directories(temporary);
-    const std::string digest = write_safetensors(temporary / kModelFile, refs, {{"format", "trivet"}});
+    const std::string digest = write_safetensors(temporary / kModelFile, refs, kMetadata);
     j["files"] = {{kModelFile, {{"sha256", digest}, {"bytes", fs::file_size(temporary / kModelFile)}}}};
     j["sha256"] = digest_of(j);
     write_file_atomic(temporary / "state.json", j.dump(1) + "\n");

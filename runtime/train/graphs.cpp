@@ -137,12 +137,26 @@ void assign(Graph& graph, ValueId state, ValueId value) {
   graph.set_update(state, apply(graph, "assign", {state, value}, {}, "assign." + graph.value(state).name));
 }
 
+// Sums over the ranks of the gradients of `parameters` and of what comes after them in `values`.
+std::vector<ValueId> sum_all(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& values,
+                             const std::vector<ValueId>& parameters) {
+  if (config.zero < 2) return sum_over_ranks(graph, values, config.ranks);
+  const Owners owners = owners_of(graph, config);
+  std::vector<int> ranks;
+  for (const ValueId p : parameters) ranks.push_back(owners.at(graph.value(p).name));
+  const std::span<const ValueId> all(values);
+  std::vector<ValueId> sums = sum_for_owners(graph, all.first(parameters.size()), ranks, config.rank, config.ranks);
+  const std::vector<ValueId> others = sum_over_ranks(graph, all.subspan(parameters.size()), config.ranks);
+  sums.insert(sums.end(), others.begin(), others.end());
+  return sums;
+}
+
 // Gradients and running statistics of all ranks together.
-void sum_step(Graph& graph, int ranks, std::vector<ValueId>& grads) {
+void sum_step(Graph& graph, const TrainConfig& config, std::vector<ValueId>& grads) {
   const std::vector<Update> statistics = take_statistics(graph);
   std::vector<ValueId> values = grads;
   for (const Update& update : statistics) values.push_back(shared(graph, update.value));
-  const std::vector<ValueId> sums = sum_over_ranks(graph, values, ranks);
+  const std::vector<ValueId> sums = sum_all(graph, config, values, trainable(graph));
   for (std::size_t i = 0; i < statistics.size(); ++i) assign(graph, statistics[i].state, sums[grads.size() + i]);
   grads.assign(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(grads.size()));
 }
@@ -207,9 +221,9 @@ std::int64_t prediction_elements(const ModelTask& task) {
 Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t samples) {
   std::vector<ValueId> grads;
   Graph graph = gradient_graph(fmt::format("{}.step{}", task.model.name, samples), task, config, samples, grads);
-  if (config.ranks > 1) sum_step(graph, config.ranks, grads);
+  if (config.ranks > 1) sum_step(graph, config, grads);
   add_updates(graph, config, trainable(graph), grads, task.seed);
-  if (config.average) add_averages(graph, *config.average);
+  if (config.average) add_averages(graph, config);
   return graph;
 }
 
@@ -265,7 +279,7 @@ Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
     sums.push_back(config.shards > 0 ? partial(graph, value, 0) : shared(graph, statistics.back()));
   }
   const std::vector<ValueId> own(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size()));
-  if (config.ranks > 1) sums = sum_over_ranks(graph, sums, config.ranks);
+  if (config.ranks > 1) sums = sum_all(graph, config, sums, parameters);
   add_updates(graph, config, parameters, {sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size())},
               task.seed);
   for (std::size_t i = parameters.size(); i < sums.size(); ++i) {
@@ -275,7 +289,7 @@ Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
     for (const ValueId sum : own)
       graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
   }
-  if (config.average) add_averages(graph, *config.average);
+  if (config.average) add_averages(graph, config);
   return graph;
 }
 

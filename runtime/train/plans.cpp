@@ -5,6 +5,7 @@
 #include <set>
 
 #include "runtime/train/memory_budget.h"
+#include "runtime/train/updates.h"
 #include "trivet/exec/evaluate.h"
 #include "trivet/passes/passes.h"
 
@@ -53,6 +54,24 @@ std::string graph_hash(const ModelTask& task, TrainConfig config, std::int64_t s
   }
   const std::int64_t size = accumulates(config) ? std::min(config.micro_batch, batch) : batch;
   return optimized(accumulates(config) ? accumulate_graph(task, config, size) : step_graph(task, config, size)).hash();
+}
+
+// From the graph that updates the parameters, as one rank would have it that keeps everything.
+ShardedStates sharded_states(const ModelTask& task, TrainConfig config) {
+  ShardedStates result;
+  config.rank = 0;
+  TrainConfig whole = config;
+  whole.zero = 0;
+  const bool apart = accumulates(config) || config.shards > 0;
+  const Graph graph = apart ? apply_graph(task, whole) : step_graph(task, whole, 1);
+  const Owners owners = owners_of(graph, config);
+  if (owners.empty()) return result;
+  for (const ValueId state : graph.states()) {
+    const Value& value = graph.value(state);
+    if (value.memory == MemoryClass::parameters) result.parameters.push_back({value, owners.at(value.name)});
+    if (value.memory == MemoryClass::optimizer) result.optimizer.push_back({value, owner_of_state(owners, value.name)});
+  }
+  return result;
 }
 
 }  // namespace
@@ -140,6 +159,7 @@ TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const
   if (accumulates(config) || config.shards > 0) {
     plans.apply = compile_graph(apply_graph(task, config), plans.states, device);
   }
+  if (config.ranks > 1 && config.zero > 0) plans.sharded = sharded_states(task, config);
   const std::int64_t batch = evaluation_batch(config);
   for (const std::int64_t samples : {counts.validation, counts.test}) {
     for (const std::int64_t size : distinct(pieces(samples, batch))) {

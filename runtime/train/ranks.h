@@ -11,6 +11,7 @@
 #include "trivet/exec/collectives.h"
 #include "trivet/exec/session.h"
 #include "trivet/train/checkpoint.h"
+#include "trivet/train/plans.h"
 
 namespace trivet {
 
@@ -33,14 +34,27 @@ class Ranks {
   void gather(std::span<std::byte> all) const;
   // What rank 0 knows of the run's course, its files aside.
   void share_course(TrainState& state) const;
-  // All states of the arena as rank 0 has them.
-  void share_states(Arena& arena) const;
+  // All states of the arena as rank 0 has them; with `sharded` those that every rank has.
+  void share_states(Arena& arena, const ShardedStates& sharded) const;
+  // Rank 0's word.
+  bool agree(bool what) const;
+  // Every float parameter as its owner has it.
+  void share_from_owners(Arena& arena, const ShardedStates& sharded) const;
+  // Rank 0 writes a checkpoint, for which the others give it what they keep of the optimizer's states. Each is in
+  // memory for as long as it is written.
+  void save(const CheckpointFolder& folder, const Arena& arena, const TrainState& state,
+            const ShardedStates& sharded) const;
+  // Rank 0 reads the optimizer's states of a checkpoint, of which every rank takes its own.
+  void load_optimizer(const CheckpointFolder& folder, std::int64_t step, Arena& arena,
+                      const ShardedStates& sharded) const;
   // Error(rank) if `text`, which must be the same on all ranks, is not that of rank 0.
   void require_equal(const std::string& text, const std::string& what) const;
   // Tells the others why this rank cannot go on.
   void abort(const std::string& reason) const noexcept;
 
  private:
+  void broadcast(const Arena& arena, const ShardedStates::Entry& entry, std::span<std::byte> bytes) const;
+
   std::shared_ptr<Communicator> communicator_;
   std::shared_ptr<Collectives> collectives_;
 };

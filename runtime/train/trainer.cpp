@@ -100,17 +100,21 @@ void Trainer::Impl::resume_from_newest() {
     state.target = device->description();
   }
   arena->initialize(job.seed);  // accumulated gradients start at zero
-  folder.load_tensors(state.step, *arena, true);
-  use_parameters();
+  folder.load_tensors(state.step, *arena, plan.plans.sharded.empty());
   log.cut_metrics(state.metrics_bytes);
   log.line(fmt::format("going on from checkpoint {}: epoch {}, batch {}", state.step, state.epoch + 1, state.batch));
+}
+
+// Whether this rank keeps the average of a state.
+bool Trainer::Impl::has_average(const Value& value) const {
+  return is_averaged(value) && arena->states().find(average_name(value.name));
 }
 
 // At train.average.start_step the averages are the parameters themselves.
 void Trainer::Impl::start_averages() {
   if (!job.train.average || state.step != job.train.average->start_step) return;
   for (const StateLayout::Slot& slot : arena->states().slots()) {
-    if (!is_averaged(slot.value)) continue;
+    if (!has_average(slot.value)) continue;
     const Tensor parameter = arena->get_state(slot.value.name);
     arena->set_state(average_name(slot.value.name), float_cast(parameter.type, parameter.data, DType::f32));
   }
@@ -121,23 +125,25 @@ void Trainer::Impl::start_averages() {
 void Trainer::Impl::use_averages() {
   if (!averages()) return;
   for (const StateLayout::Slot& slot : arena->states().slots()) {
-    if (!is_averaged(slot.value)) continue;
+    if (!has_average(slot.value)) continue;
     const Tensor average = arena->get_state(average_name(slot.value.name));
     arena->set_state(set_aside_name(slot.value), arena->get_state(slot.value.name));
     arena->set_state(slot.value.name, float_cast(average.type, average.data, slot.value.type.dtype));
   }
+  ranks.share_from_owners(*arena, plan.plans.sharded);
 }
 
 // Undoes use_averages().
 void Trainer::Impl::use_parameters() {
   if (!averages()) return;
   for (const StateLayout::Slot& slot : arena->states().slots()) {
-    if (!is_averaged(slot.value)) continue;
+    if (!has_average(slot.value)) continue;
     const std::string aside = set_aside_name(slot.value);
     const Tensor parameter = arena->get_state(aside);
     if (aside == average_name(slot.value.name)) arena->set_state(aside, arena->get_state(slot.value.name));
     arena->set_state(slot.value.name, parameter);
   }
+  ranks.share_from_owners(*arena, plan.plans.sharded);
 }
 
 // Each sample's share of the gradient: the weight of its class by the sum over the batch.
@@ -350,15 +356,18 @@ void Trainer::Impl::require_finite() const {
   }
 }
 
+// By rank 0; ranks that keep a part of the optimizer's states come along.
 void Trainer::Impl::save() {
-  if (!ranks.is_root()) return;
-  require_finite();
-  state.seconds = steady_seconds() - began;
-  state.metrics_bytes = log.sync_metrics();
+  if (!ranks.is_root() && plan.plans.sharded.empty()) return;
+  if (ranks.is_root()) {
+    require_finite();
+    state.seconds = steady_seconds() - began;
+    state.metrics_bytes = log.sync_metrics();
+  }
   use_averages();
-  folder.save(*arena, state);
+  ranks.save(folder, *arena, state, plan.plans.sharded);
   use_parameters();
-  folder.prune(job.train.checkpoint.keep_last, state.best_step);
+  if (ranks.is_root()) folder.prune(job.train.checkpoint.keep_last, state.best_step);
 }
 
 // Whether this is the best model so far; early stopping counts along.
@@ -387,7 +396,8 @@ bool Trainer::Impl::note_best(const Metrics& validation) {
   return true;
 }
 
-void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, double seconds) {
+// What rank 0 notes of an epoch; true if a checkpoint is due.
+bool Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, double seconds) {
   if (validation && !std::isfinite(validation->loss)) {
     throw Error(ErrorCode::diverged,
                 fmt::format("the validation loss is {} after step {} (epoch {})", validation->loss, state.step,
@@ -419,7 +429,7 @@ void Trainer::Impl::finish_epoch(const std::optional<Metrics>& validation, doubl
                          job.train.checkpoint.best_metric, state.stale));
   }
   const bool last = state.epoch == job.train.epochs || stopped_early();
-  if (last || is_best || state.epoch % job.train.checkpoint.every_epochs == 0) save();
+  return last || is_best || state.epoch % job.train.checkpoint.every_epochs == 0;
 }
 
 TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
@@ -433,7 +443,11 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
     start_fresh();
   }
   ranks.share_course(state);
-  if (state.step > 0) ranks.share_states(*arena);
+  if (state.step > 0) {
+    ranks.share_states(*arena, plan.plans.sharded);
+    if (!plan.plans.sharded.empty()) ranks.load_optimizer(folder, state.step, *arena, plan.plans.sharded);
+    use_parameters();
+  }
   began = steady_seconds() - state.seconds;
 
   LoaderConfig config;
@@ -454,7 +468,9 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
       stopped.seconds = steady_seconds() - began;
       return stopped;
     }
-    if (ranks.is_root()) finish_epoch(validation, steady_seconds() - epoch_began);
+    bool due = ranks.is_root() && finish_epoch(validation, steady_seconds() - epoch_began);
+    if (!plan.plans.sharded.empty()) due = ranks.agree(due);
+    if (due) save();
     ranks.share_course(state);
   }
   return finish();

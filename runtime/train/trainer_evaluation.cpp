@@ -129,7 +129,7 @@ TrainResult Trainer::Impl::finish() {
       folder.load_state(result.checkpoint);  // verifies it
       folder.load_tensors(result.checkpoint, *arena, false);
     }
-    ranks.share_states(*arena);
+    ranks.share_states(*arena, plan.plans.sharded);
   } else {
     use_averages();
   }

@@ -68,9 +68,10 @@ struct Trainer::Impl {
   }
   void start_averages();
   bool averages() const { return job.train.average && state.step >= job.train.average->start_step; }
+  bool has_average(const Value& value) const;
   void use_averages();
   void use_parameters();
-  void finish_epoch(const std::optional<Metrics>& validation, double seconds);
+  bool finish_epoch(const std::optional<Metrics>& validation, double seconds);
   void require_finite() const;
   void save();
   TrainResult finish();

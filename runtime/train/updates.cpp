@@ -5,6 +5,7 @@
 #include "trivet/base/error.h"
 #include "trivet/ops/muon.h"
 #include "trivet/ops/registry.h"
+#include "trivet/passes/ranks.h"
 
 namespace trivet {
 namespace {
@@ -163,6 +164,18 @@ void add_step(Graph& graph, const OptimizerConfig& config, const Step& s) {
               "one of sgd, adamw, lion, adafactor, muon");
 }
 
+bool keeps(const Owners& owners, const Value& parameter, const TrainConfig& config) {
+  return owners.empty() || owners.at(parameter.name) == config.rank;
+}
+
+// The state's value after the run.
+ValueId update_of(const Graph& graph, ValueId state) {
+  for (const Update& update : graph.updates()) {
+    if (update.state == state) return update.value;
+  }
+  return state;
+}
+
 }  // namespace
 
 std::string average_name(const std::string& name) { return "average/" + name; }
@@ -178,37 +191,69 @@ ValueId input_once(Graph& graph, const std::string& name, TensorType type) {
   return graph.input(name, std::move(type));
 }
 
+Owners owners_of(const Graph& graph, const TrainConfig& config) {
+  Owners owners;
+  if (config.zero == 0 || config.ranks == 1) return owners;
+  std::vector<std::string> names;
+  std::vector<std::size_t> sizes;
+  for (const ValueId state : graph.states()) {
+    const Value& value = graph.value(state);
+    if (value.memory != MemoryClass::parameters) continue;
+    names.push_back(value.name);
+    sizes.push_back(static_cast<std::size_t>(value.type.elements()));
+  }
+  const std::vector<int> ranks = share_out(sizes, config.ranks);
+  for (std::size_t i = 0; i < names.size(); ++i) owners[names[i]] = ranks[i];
+  return owners;
+}
+
+int owner_of_state(const Owners& owners, const std::string& state) {
+  return owners.at(state.substr(state.find('/') + 1));
+}
+
 void add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
                  const std::vector<ValueId>& gradients, std::uint64_t seed) {
+  const Owners owners = owners_of(graph, config);
   const ValueId lr = graph.input("lr", {DType::f32, {}});
   ValueId scale = kNoValue;
   if (config.clip_norm > 0) {
     std::vector<ValueId> norms;
     for (const ValueId g : gradients)
       norms.push_back(apply(graph, "squared_norm", {g}, {}, "norm." + graph.value(g).name));
+    // A gradient that another rank has is 0 here: each sum is of a norm and zeros, and has its bits.
+    if (config.zero == 2 && !owners.empty()) norms = sum_over_ranks(graph, norms, config.ranks);
     const auto out = apply_all(graph, "clip_scale", norms, {{"max_norm", config.clip_norm}}, "clip");
     scale = out[0];
     graph.set_output("grad_norm", out[1]);
   }
+  std::vector<OwnedState> owned;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    add_step(graph, config.optimizer,
-             {parameters[i], gradients[i], lr, scale, rounding_of(graph, parameters[i], seed, i)});
+    const Step step{parameters[i], gradients[i], lr, scale, rounding_of(graph, parameters[i], seed, i)};
+    if (owners.empty()) {
+      add_step(graph, config.optimizer, step);
+      continue;
+    }
+    const int owner = owners.at(graph.value(parameters[i]).name);
+    owned.push_back({parameters[i], kNoValue, gradients[i], owner});
+    if (owner != config.rank) continue;
+    add_step(graph, config.optimizer, step);
+    owned.back().now = update_of(graph, parameters[i]);
   }
+  broadcast_updates(graph, owned, config.rank, config.ranks);
 }
 
-void add_averages(Graph& graph, const AverageConfig& config) {
+void add_averages(Graph& graph, const TrainConfig& config) {
+  const Owners owners = owners_of(graph, config);
   for (const ValueId state : graph.states()) {
     const Value value = graph.value(state);
     if (!is_averaged(value)) continue;
-    ValueId now = state;
-    for (const Update& update : graph.updates()) {
-      if (update.state == state) now = update.value;
-    }
+    if (!keeps(owners, value, config)) continue;
+    const ValueId now = update_of(graph, state);
     const ValueId average =
         graph.state(average_name(value.name), {DType::f32, value.type.shape}, MemoryClass::optimizer);
     if (value.type.dtype != DType::f32) graph.state(set_aside_name(value), value.type, MemoryClass::optimizer);
-    graph.set_update(average,
-                     apply(graph, "average_step", {average, now}, {{"decay", config.decay}}, average_name(value.name)));
+    graph.set_update(average, apply(graph, "average_step", {average, now}, {{"decay", config.average->decay}},
+                                    average_name(value.name)));
   }
 }
 

@@ -241,6 +241,7 @@ TrainConfig read_train(const ConfigNode& node, const JobSpec& spec) {
   train.batch = node.integer("batch", train.batch, 1, kMillion);
   train.micro_batch = node.integer("micro_batch", train.micro_batch, 0, kMillion);
   train.shards = node.integer("shards", train.shards, 0, kMostRanks);
+  train.zero = node.integer("zero", train.zero, 0, 2);
   train.loss = node.choice("loss", train.loss, Names{"mse", "l1", "huber"});
   train.optimizer = read_optimizer(node.section("optimizer"));
   train.schedule = read_schedule(node.section("schedule"));

@@ -150,6 +150,7 @@ void write_train(ConfigWriter& out, const TrainConfig& train, bool has_validatio
   out.integer("batch", train.batch);
   out.integer("micro_batch", train.micro_batch);
   out.integer("shards", train.shards);
+  out.integer("zero", train.zero);
   if (!train.loss.empty()) out.text("loss", train.loss);
   write_optimizer(out, train.optimizer);
   write_schedule(out, train.schedule);

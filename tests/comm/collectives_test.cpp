@@ -72,6 +72,21 @@ TEST_P(Collectives, PiecesAreOneMessage) {
   });
 }
 
+TEST_P(Collectives, ReduceGivesTheRootTheBitsOfAllReduce) {
+  run([](Communicator& ranks) {
+    for (int root = 0; root < ranks.size(); ++root) {
+      for (const std::int64_t elements : kSizes) {
+        std::vector<float> data = values<float>(ranks.rank(), elements);
+        const Piece pieces[] = {{data.data(), elements / 3}, {data.data() + elements / 3, elements - elements / 3}};
+        ranks.reduce(pieces, DType::f32, ReduceOp::sum, root);
+        if (ranks.rank() != root) continue;
+        require(same_bits(data, reduced<float>(ranks.size(), elements, ReduceOp::sum)),
+                fmt::format("reduce of {} elements onto rank {}", elements, root));
+      }
+    }
+  });
+}
+
 template <class T>
 void check_reduce_scatter(Communicator& ranks, DType dtype, std::int64_t elements) {
   const std::vector<T> in = values<T>(ranks.rank(), elements * ranks.size());

@@ -1,3 +1,5 @@
+#include <string_view>
+
 #include "tests/op_cases/op_case.h"
 #include "tests/op_cases/shapes.h"
 
@@ -19,6 +21,45 @@ OpCase sum_case(const char* op) {
   return result;
 }
 
+// With one more input, which is not read.
+OpCase reduce_case(const char* op, bool sums) {
+  OpCase result{.op = op,
+                .reference = [sums](const std::vector<Ref>& in, const Variant&) -> std::vector<Ref> {
+                  if (!sums) return {Ref::zeros({})};
+                  return {in.begin(), in.end() - 1};
+                },
+                .variants = {}};
+  const auto add = [&](const char* name, std::vector<CaseInput> inputs) {
+    result.variants.push_back({name, std::move(inputs), {{"number", std::int64_t{3}}}, /*gradient=*/false});
+  };
+  const CaseInput bf16 = {{DType::bf16, {33}}, {}};
+  add("one", {f32({5, 7}), f32({2})});
+  add("many", {f32({1}), f32({3, 33}), f32({1025}), f32({})});
+  add("bf16", {bf16, bf16, f32({3})});
+  add("parallel", {f32({3, 100001}), f32({})});
+  return result;
+}
+
+// One rank by itself sends to nobody, and what it would receive stays as it is.
+OpCase broadcast_case(const char* op) {
+  const bool sends = std::string_view(op) == "broadcast_ranks_send";
+  OpCase result{.op = op,
+                .reference = [sends](const std::vector<Ref>& in, const Variant&) -> std::vector<Ref> {
+                  if (sends) return {Ref::zeros({})};
+                  return {in.begin(), in.begin() + static_cast<std::ptrdiff_t>(in.size() / 2)};
+                },
+                .variants = {}};
+  const auto add = [&](const char* name, std::vector<CaseInput> inputs) {
+    result.variants.push_back(
+        {name, std::move(inputs), {{"number", std::int64_t{3}}, {"root", std::int64_t{0}}}, /*gradient=*/false});
+  };
+  const CaseInput bf16 = {{DType::bf16, {33}}, {}};
+  add("two", {f32({5, 7}), f32({5, 7})});
+  add("types", {f32({3}), bf16, f32({3}), f32({33})});
+  add("parallel", {f32({3, 100001}), f32({})});
+  return result;
+}
+
 OpCase assign_case() {
   OpCase result{.op = "assign",
                 .reference = [](const std::vector<Ref>& in, const Variant&) -> std::vector<Ref> { return {in[1]}; },
@@ -36,6 +77,15 @@ OpCase assign_case() {
 
 }  // namespace
 
-std::vector<OpCase> ranks_cases() { return {sum_case("sum_ranks_start"), sum_case("sum_ranks_wait"), assign_case()}; }
+std::vector<OpCase> ranks_cases() {
+  return {sum_case("sum_ranks_start"),
+          sum_case("sum_ranks_wait"),
+          sum_case("reduce_ranks_start"),
+          reduce_case("reduce_ranks_wait", true),
+          reduce_case("reduce_ranks_sent", false),
+          broadcast_case("broadcast_ranks_send"),
+          broadcast_case("broadcast_ranks_receive"),
+          assign_case()};
+}
 
 }  // namespace trivet::testing

@@ -54,6 +54,7 @@ std::vector<InPlacePairs> in_place_choices(const CaseVariant& v) {
   const AppliedOp applied = apply_variant(v);
   for (const auto& [output, input] : v.op().in_place) {
     if (static_cast<std::size_t>(input) >= applied.inputs.size()) continue;
+    if (static_cast<std::size_t>(output) >= applied.outputs.size()) continue;
     const ValueId in = applied.inputs[static_cast<std::size_t>(input)];
     if (in == kNoValue ||
         applied.graph.type(in) != applied.graph.type(applied.outputs[static_cast<std::size_t>(output)]))

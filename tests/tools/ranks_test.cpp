@@ -107,6 +107,102 @@ TEST_F(RanksTest, ShardsGiveTheSameBitsWithClassWeightsAveragesAndBf16Weights) {
   expect_same_outcome(one, run("two", two));
 }
 
+// Two runs of the same job, of which one shares its memory out, end in the same bits.
+class ZeroTest : public RanksTest, public ::testing::WithParamInterface<int> {
+ protected:
+  void expect_same_bits(const std::string& name, std::vector<std::string> settings) {
+    SCOPED_TRACE(name);
+    const fs::path plain = run(name, settings);
+    settings.push_back(fmt::format("train.zero={}", GetParam()));
+    expect_same_outcome(plain, run(name + "-shared-out", settings));
+  }
+};
+
+TEST_P(ZeroTest, GivesTheBitsOfRanksThatKeepEverything) {
+  expect_same_bits("clipped", {"ranks=2"});
+  expect_same_bits("three", {"ranks=3", "train.average.decay=0.9", "train.average.start_step=4"});
+  expect_same_bits("bf16", {"ranks=2", "model.precision=bf16_weights", "train.average.decay=0.9", "train.clip_norm=0"});
+  expect_same_bits("shards", {"ranks=2", "train.shards=4", "data.class_weights=balanced"});
+  expect_same_bits("muon", {"ranks=2", "train.optimizer.name=muon", "model.precision=bf16_weights"});
+  job_ = folder_.write("micro.yaml", micro_batch_job());
+  expect_same_bits("accumulated", {"ranks=2"});
+  job_ = folder_.write("easy.yaml", easy_job());
+  for (const char* optimizer : {"adafactor", "lion"}) {
+    expect_same_bits(optimizer, {"ranks=4", fmt::format("train.optimizer.name={}", optimizer), "train.epochs=3"});
+  }
+}
+
+TEST_P(ZeroTest, GivesThemByGlooToo) {
+  const fs::path one = run("one", {"train.shards=4", "train.average.decay=0.9"});
+  const fs::path two = run("two", {"ranks=2", "train.average.decay=0.9"});
+  const Variables variables({std::pair<std::string, std::string>("TRIVET_COMMUNICATOR", "gloo")});
+  const std::string zero = fmt::format("train.zero={}", GetParam());
+  expect_same_outcome(one, run("four-gloo", {"train.shards=4", "train.average.decay=0.9", "ranks=4", zero}));
+  expect_same_outcome(two, run("two-gloo", {"ranks=2", "train.average.decay=0.9", zero}));
+}
+
+TEST_P(ZeroTest, ACheckpointIsReadByAnyNumberOfRanks) {
+  const std::vector<std::string> plain = {"train.shards=4", "train.epochs=40", "train.average.decay=0.9"};
+  const fs::path reference = run("reference", plain);
+  std::vector<std::string> settings = plain;
+  settings.insert(settings.end(), {"ranks=4", fmt::format("train.zero={}", GetParam())});
+  for (const char* ranks : {"2", "1"}) {  // on two the states are shared out otherwise, one has all of them
+    SCOPED_TRACE(ranks);
+    const Workspace workspace(folder_ / (std::string("interrupted-") + ranks));
+    Program program(workspace.command(with(settings)));
+    wait_while_running(program, [&] { return !checkpoint_steps(workspace.checkpoints("r0001")).empty(); });
+    program.signal(SIGTERM);
+    const Ended ended = program.wait();
+    ASSERT_EQ(ended.exit_code, 75) << ended.err;
+    const Ended resumed = workspace.trivet({"resume", "r0001", "--ranks", ranks});
+    EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+    expect_same_outcome(reference, workspace.folder("r0001"));
+  }
+}
+
+TEST_P(ZeroTest, AfterALostRankTheRunGoesOnToTheSameBits) {
+  const std::vector<std::string> settings = {"ranks=3", "train.epochs=40", "train.average.decay=0.9"};
+  const fs::path reference = run("reference", settings);
+  std::vector<std::string> more = settings;
+  more.insert(more.end(), {"restarts=2", fmt::format("train.zero={}", GetParam())});
+  const Workspace workspace(folder_ / "restarted");
+  Program program(workspace.command(with(more)));
+  wait_while_running(program, [&] { return !checkpoint_steps(workspace.checkpoints("r0001")).empty(); });
+  const std::optional<ProcessId> root = program.worker();
+  const std::vector<ProcessId> others = root ? children_of(*root) : std::vector<ProcessId>{};
+  ASSERT_EQ(others.size(), 2u);
+  ::kill(static_cast<pid_t>(others[1].pid), SIGKILL);
+  const Ended ended = program.wait();
+  EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_EQ(workspace.last_run().at("attempt"), 2);
+  expect_same_outcome(reference, workspace.folder("r0001"));
+}
+
+TEST_P(ZeroTest, ThePlanShowsAPartOfTheOptimizersStates) {
+  const Workspace workspace(folder_ / "plan");
+  const auto bytes = [&](int zero) {
+    const Ended ended = workspace.trivet({"plan", job_.string(), "--json", "--ranks", "4", "--set",
+                                          fmt::format("train.zero={}", zero), "--set", "model.hidden=[64, 64, 64]"});
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    return nlohmann::json::parse(ended.out).at("memory").at("optimizer").get<double>();
+  };
+  EXPECT_LT(bytes(GetParam()), 0.75 * bytes(0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, ZeroTest, ::testing::Values(1, 2), ::testing::PrintToStringParamName());
+
+TEST_F(RanksTest, OneRankKeepsEverythingWhateverZeroSays) {
+  expect_same_outcome(run("plain", {}), run("zero", {"train.zero=2"}));
+}
+
+TEST_F(RanksTest, AZeroThatThereIsNotIsRefused) {
+  const Workspace workspace(folder_ / "runs");
+  const Ended ended = workspace.trivet(with({"train.zero=3"}));
+  EXPECT_EQ(ended.exit_code, 3);
+  EXPECT_THAT(ended.err, HasSubstr("train.zero"));
+  EXPECT_THAT(ended.err, HasSubstr("3"));
+}
+
 TEST_F(RanksTest, ThreeRanksLearnAsMuchAsOne) {
   // 250 samples leave 213 for training; the last batch of 21 is cut into 7, 7 and 6.
   const nlohmann::json one = nlohmann::json::parse(slurp(run("one", {"train.epochs=8"}) / "result.json"));

@@ -38,6 +38,8 @@ class Communicator {
   // balanced tree over the ranks, ((r0 + r1) + (r2 + r3)) + ..., so they have the same bits on all ranks and every
   // time, and on n ranks the bits of a tree over 2n ranks whose neighbours were added before.
   virtual void all_reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op) = 0;
+  // As all_reduce(), for rank `root` alone: what the pieces of the others hold afterwards is not defined.
+  virtual void reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) = 0;
   // `in` has size() parts of `elements` each; part r of the sum goes to `out` of rank r. Summed as all_reduce() does.
   virtual void reduce_scatter(const void* in, void* out, std::int64_t elements, DType dtype, ReduceOp op) = 0;
   // `out` has size() parts of `bytes` each; part r is `in` of rank r, which may be that part of `out` itself.

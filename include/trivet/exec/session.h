@@ -89,20 +89,22 @@ class Session {
   void read_output(const std::string& name, void* data, std::size_t bytes) const;
 
  private:
-  enum class Sum { none, start, wait };  // what a launch has to do with other ranks
+  enum class Ranks { none, start_sum, start_reduce, wait, send, receive };  // what a launch has to do with other ranks
   struct Launch {
     const PlannedStep* step;
-    Sum sum;
+    Ranks ranks;
     std::vector<kernels::View> in;
     std::vector<kernels::View> out;
     void* workspace;
     void* packed;
   };
+  static Ranks part_of(const std::string& op);
   void launch(std::size_t step);
   void run_beside_the_host(const Asynchronous& beside);
   void put_on_stream(const Asynchronous& beside, std::size_t slot);
   std::unique_ptr<Recording> record(const Asynchronous& beside, std::size_t slot);
-  void sum_over_ranks(const Launch& launch);
+  void tell_ranks(const Launch& launch);
+  Collectives& collectives(std::int64_t ranks) const;
   kernels::View view(int value) const;
   void poison_after(int step) const;
   const PlannedValue& named(const std::map<std::string, int>& names, const std::string& name, const char* what) const;
@@ -111,6 +113,7 @@ class Session {
   std::shared_ptr<const Plan> plan_;
   std::vector<Launch> launches_;
   bool updates_states_ = false;
+  bool has_ranks_ = false;          // some launches have to do with other ranks
   std::uint64_t seen_version_ = 0;  // of the states, by refresh()
   bool poison_;
   // Of devices that run beside the host, from here on: places in a slot of the arena's staging, by input.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -22,13 +23,16 @@ struct TensorRef {
 
 using TensorMetadata = std::map<std::string, std::string>;
 
+// Gives the bytes of a tensor whose `data` is null when it is to be written; they must stay until the next call.
+using TensorSource = std::function<const void*(const TensorRef&)>;
+
 // Writes the file whole or not at all (AtomicFile), straight from the tensors' memory. Equal tensors and metadata, in
 // any order, give equal bytes: wide elements come first, so that each tensor lies at a multiple of its element size,
 // and equal widths are in the order of names.
 // Returns the SHA-256 of the file. Error(io) from the file system; Error(internal) for names that are not unique,
 // not UTF-8 or reserved ("__metadata__"), or for missing data.
 std::string write_safetensors(const std::filesystem::path& path, std::span<const TensorRef> tensors,
-                              const TensorMetadata& metadata = {});
+                              const TensorMetadata& metadata = {}, const TensorSource& source = {});
 
 // A tensor in memory that belongs to somebody else. The bytes may lie at any address: copy them, do not cast them.
 struct TensorBytes {

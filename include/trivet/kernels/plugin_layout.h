@@ -48,19 +48,20 @@ constexpr std::uint64_t layout_of() {
 
 // Differs where a struct has another size, so that a plug-in of another state of the sources is refused.
 constexpr std::uint64_t plugin_layout() {
-  return layout_of<
-      GeluAttrs, HardSigmoidAttrs, LeakyReluAttrs, EluAttrs, SeluAttrs, CeluAttrs, ThresholdedReluAttrs, AttentionAttrs,
-      RotaryEmbeddingAttrs, ConvAttrs, ConvBackwardDataAttrs, ConvBackwardWeightsAttrs, ConvTransposeAttrs, ClampAttrs,
-      AffineAttrs, ModAttrs, IsInfAttrs, CastAttrs, EmbeddingBackwardAttrs, GatherAttrs, GatherBackwardAttrs,
-      GatherNdAttrs, ScatterElementsAttrs, ScatterNdAttrs, OneHotAttrs, CrossEntropyAttrs, TopKCorrectAttrs,
-      HuberLossAttrs, MatmulAttrs, LinearAttrs, LinearBackwardWeightsAttrs, BatchNormAttrs, BatchNormTrainAttrs,
-      BatchNormBackwardAttrs, LayerNormAttrs, LayerNormBackwardAttrs, GroupNormAttrs, GroupNormBackwardAttrs,
-      InstanceNormAttrs, SoftmaxAttrs, SgdAttrs, AdamWAttrs, LionAttrs, AdafactorAttrs, AverageAttrs, ClipScaleAttrs,
-      PadAttrs, TileAttrs, MaxPoolAttrs, AveragePoolAttrs, AveragePoolBackwardAttrs, AdaptivePoolAttrs,
-      AdaptivePoolBackwardAttrs, QuantizeAttrs, DequantizeAttrs, DropoutAttrs, RandomUniformAttrs, RandomNormalAttrs,
-      SumRanksAttrs, LstmAttrs, GruAttrs, LstmBackwardAttrs, GruBackwardAttrs, ReduceAttrs, ResizeAttrs,
-      ResizeBackwardAttrs, ReshapeAttrs, TransposeAttrs, SliceAttrs, SliceBackwardAttrs, ConcatAttrs, SplitAttrs,
-      ExpandAttrs, FullAttrs, DepthAttrs, TriluAttrs, ArgmaxAttrs, TopKAttrs, SortAttrs, CumulativeSumAttrs>();
+  return layout_of<GeluAttrs, HardSigmoidAttrs, LeakyReluAttrs, EluAttrs, SeluAttrs, CeluAttrs, ThresholdedReluAttrs,
+                   AttentionAttrs, RotaryEmbeddingAttrs, ConvAttrs, ConvBackwardDataAttrs, ConvBackwardWeightsAttrs,
+                   ConvTransposeAttrs, ClampAttrs, AffineAttrs, ModAttrs, IsInfAttrs, CastAttrs, EmbeddingBackwardAttrs,
+                   GatherAttrs, GatherBackwardAttrs, GatherNdAttrs, ScatterElementsAttrs, ScatterNdAttrs, OneHotAttrs,
+                   CrossEntropyAttrs, TopKCorrectAttrs, HuberLossAttrs, MatmulAttrs, LinearAttrs,
+                   LinearBackwardWeightsAttrs, BatchNormAttrs, BatchNormTrainAttrs, BatchNormBackwardAttrs,
+                   LayerNormAttrs, LayerNormBackwardAttrs, GroupNormAttrs, GroupNormBackwardAttrs, InstanceNormAttrs,
+                   SoftmaxAttrs, SgdAttrs, AdamWAttrs, LionAttrs, AdafactorAttrs, AverageAttrs, ClipScaleAttrs,
+                   PadAttrs, TileAttrs, MaxPoolAttrs, AveragePoolAttrs, AveragePoolBackwardAttrs, AdaptivePoolAttrs,
+                   AdaptivePoolBackwardAttrs, QuantizeAttrs, DequantizeAttrs, DropoutAttrs, RandomUniformAttrs,
+                   RandomNormalAttrs, SumRanksAttrs, RootedRanksAttrs, LstmAttrs, GruAttrs, LstmBackwardAttrs,
+                   GruBackwardAttrs, ReduceAttrs, ResizeAttrs, ResizeBackwardAttrs, ReshapeAttrs, TransposeAttrs,
+                   SliceAttrs, SliceBackwardAttrs, ConcatAttrs, SplitAttrs, ExpandAttrs, FullAttrs, DepthAttrs,
+                   TriluAttrs, ArgmaxAttrs, TopKAttrs, SortAttrs, CumulativeSumAttrs>();
 }
 
 }  // namespace trivet::kernels

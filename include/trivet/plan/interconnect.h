@@ -27,17 +27,21 @@ Interconnect find_interconnect(std::string_view text);
 // broadcast, reduction and scan", 2009).
 double all_reduce_seconds(double bytes, int ranks, const Interconnect& way);
 
+// Seconds of a broadcast of `bytes` to `ranks`, through a pipelined tree (likewise).
+double broadcast_seconds(double bytes, int ranks, const Interconnect& way);
+
 struct RanksPrediction {
   int ranks = 1;
   int sums = 0;             // messages of a step
+  int broadcasts = 0;       // likewise
   double bytes_sent = 0;    // by each rank in a step
-  double sum_seconds = 0;   // of all sums
+  double sum_seconds = 0;   // of all sums and broadcasts
   double step_seconds = 0;  // with what of them is hidden behind computing
   double compute_seconds = 0;
 };
 
 // A step of a plan for several ranks: computing and sums go on side by side, each in the plan's order, and a wait holds
-// computing up until its sum is done.
+// computing up until its sum is done; a step ends when all is done.
 RanksPrediction predict_ranks(const Plan& plan, const Ceilings& ceilings, const Interconnect& way);
 
 }  // namespace trivet

@@ -5,13 +5,16 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "trivet/data/dataset.h"
 #include "trivet/exec/session.h"
+#include "trivet/formats/safetensors.h"
 #include "trivet/train/graphs.h"
 #include "trivet/train/metrics.h"
 
@@ -47,6 +50,10 @@ class CheckpointFolder {
 
   // Writes the arena's states and `state` as checkpoint `state.step`, replacing one of the same step.
   void save(const Arena& arena, const TrainState& state) const;
+  // The same with the optimizer's states of several ranks: their names and types, and where their bytes come from when
+  // they are written, one after the other.
+  void save(const Arena& arena, const TrainState& state, std::span<const TensorRef> optimizer,
+            const TensorSource& source) const;
 
   // Steps of what is there, ascending; damaged ones too. Empty if there is no such folder.
   std::vector<std::int64_t> steps() const;
@@ -55,6 +62,10 @@ class CheckpointFolder {
   TrainState load_state(std::int64_t step) const;
   // Copies tensors into the arena: all its states if `optimizer`, else only the parameters.
   void load_tensors(std::int64_t step, Arena& arena, bool optimizer) const;
+
+  // Gives the optimizer's states to `take`, in the order of `optimizer`. Error(checkpoint) if there are others.
+  using TakeTensor = std::function<void(const TensorRef&, std::span<const std::byte>)>;
+  void load_optimizer(std::int64_t step, std::span<const TensorRef> optimizer, const TakeTensor& take) const;
 
   // Removes all but the last `keep_last` and `best_step` (0: none). Whatever dies in between, no checkpoint that is to
   // be kept is touched and none is left half removed under its name.
@@ -66,6 +77,9 @@ class CheckpointFolder {
   std::filesystem::path path(std::int64_t step) const;
 
  private:
+  using WriteFile = std::function<std::string(const std::filesystem::path&)>;
+  void save(const TrainState& state, const WriteFile& model, const WriteFile& optimizer) const;
+
   std::filesystem::path directory_;
 };
 

@@ -58,6 +58,9 @@ struct TrainConfig {
   // A power of two: each batch is cut into so many parts, whose gradients are added in a fixed tree, so that 1, 2, 4
   // ... ranks up to this number give the same bits. 0: as many parts as there are ranks.
   std::int64_t shards = 0;
+  // What one rank keeps for all: 0: nothing, 1: the optimizer's states of some parameters, 2: their summed gradients as
+  // well (Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", 2020).
+  std::int64_t zero = 0;
   // What the whole run may take, in bytes; 0: what the device has. Activations are recomputed until the plan fits.
   std::size_t memory = 0;
   std::string loss;  // mse, l1, huber, for numbers and reconstructions; empty: mse, cross entropy for labels

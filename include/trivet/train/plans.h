@@ -21,11 +21,23 @@ struct SampleCounts {
   std::int64_t test = 0;
 };
 
+// With train.zero on several ranks: who keeps what for all. Equal on all ranks; otherwise empty.
+struct ShardedStates {
+  struct Entry {
+    Value value;
+    int owner = 0;
+  };
+  std::vector<Entry> parameters;
+  std::vector<Entry> optimizer;  // of the whole run; the layout of a rank has its own alone
+  bool empty() const { return parameters.empty(); }
+};
+
 using PlanPtr = std::shared_ptr<const Plan>;
 
 // Plans by their number of samples: the last batch of an epoch is usually smaller.
 struct TrainPlans {
   StateLayout states{64};
+  ShardedStates sharded;
   std::map<std::int64_t, PlanPtr> step;        // empty if gradients are accumulated
   std::map<std::int64_t, PlanPtr> accumulate;  // empty if not
   // With train.shards, instead of accumulate.

@@ -1,5 +1,5 @@
-// What a rank does by itself for sums over ranks: nothing, where the results have the places of the inputs. The session
-// does the rest (trivet/exec/collectives.h).
+// What a rank does by itself for sums and broadcasts over ranks: nothing, where the results have the places of the
+// inputs. The session does the rest (trivet/exec/collectives.h).
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vector/parallel.h"
 
@@ -25,12 +25,15 @@ void copy_all(const KernelArgs& args) {
 
 void assign(const KernelArgs& args) { copy(args.in[1], args.out[0], args.threads); }
 
+void set_to_zero(const KernelArgs& args) { *static_cast<float*>(args.out[0].data) = 0; }
+
 bool any(const KernelSpec&) { return true; }
 
 constexpr KernelEntry kKernels[] = {
-    {"sum_ranks_start", any, copy_all},
-    {"sum_ranks_wait", any, copy_all},
-    {"assign", any, assign},
+    {"sum_ranks_start", any, copy_all},         {"sum_ranks_wait", any, copy_all},
+    {"reduce_ranks_start", any, copy_all},      {"reduce_ranks_wait", any, copy_all},
+    {"reduce_ranks_sent", any, set_to_zero},    {"broadcast_ranks_send", any, set_to_zero},
+    {"broadcast_ranks_receive", any, copy_all}, {"assign", any, assign},
 };
 
 }  // namespace
