@@ -25,6 +25,7 @@ std::span<const KernelEntry> indexing_kernels();
 std::span<const KernelEntry> pooling_kernels();
 std::span<const KernelEntry> random_kernels();
 std::span<const KernelEntry> rotary_kernels();
+std::span<const KernelEntry> attention_kernels();
 
 // The kernel of an op, or null.
 const KernelEntry* find(std::string_view op);

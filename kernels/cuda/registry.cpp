@@ -14,7 +14,8 @@ Table build() {
   for (const std::span<const KernelEntry> family :
        {elementwise_kernels(), unary_kernels(), activation_kernels(), cast_kernels(), softmax_kernels(), loss_kernels(),
         pointwise_loss_kernels(), norm_rows_kernels(), batch_norm_kernels(), reduction_kernels(), optimizer_kernels(),
-        shape_kernels(), indexing_kernels(), pooling_kernels(), random_kernels(), rotary_kernels()}) {
+        shape_kernels(), indexing_kernels(), pooling_kernels(), random_kernels(), rotary_kernels(),
+        attention_kernels()}) {
     for (const KernelEntry& entry : family) table.emplace(entry.op, &entry);
   }
   return table;

@@ -79,7 +79,8 @@ void check(const CaseVariant& v, const std::string& dtype, Count& count) {
   ASSERT_EQ(runs[0].size(), expected.size()) << v.name() << ": number of outputs";
   for (std::size_t o = 0; o < expected.size(); ++o) {
     const std::string where = fmt::format("{}{}, output {}", v.name(), dtype, o);
-    EXPECT_TRUE(close_to(runs[0][o], expected[o], v.variant->tolerance, where));
+    const double tolerance = tensor_core_tolerance(*v.op_case, *v.variant, runs[0][o].type.dtype);
+    EXPECT_TRUE(close_to(runs[0][o], expected[o], tolerance, where));
     for (std::size_t i = 1; i < runs.size(); ++i) {
       EXPECT_TRUE(same_bits(runs[i][o], runs[0][o], fmt::format("{}, run {}", where, i + 1)));
     }

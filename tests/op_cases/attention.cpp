@@ -169,6 +169,9 @@ std::vector<AttentionVariant> attention_variants() {
       {"not_finite", {1, 1, 1, 3, 4, 1, 2}, {}, values({3, 1}, {kInfinity, 0, std::nan("")}), false},
       {"long", {1, 2, 1, 65, 293, 33, 17}, {}, absent(), false, 4e-6},
       {"parallel", {2, 4, 2, 70, 70, 8, 8}, causal, absent(), false, 4e-6},
+      {"wide", {1, 2, 1, 67, 70, 64, 64}, causal, absent(), false, 4e-6},
+      {"widest", {1, 1, 1, 17, 69, 128, 128}, {}, absent(), false, 4e-6},
+      {"wide_values", {1, 1, 1, 20, 33, 64, 128}, causal, absent(), false, 4e-6},
   };
 }
 

@@ -23,6 +23,11 @@ AttrValue attribute(const std::string& op, const Variant& variant, const std::st
               fmt::format("the case of op '{}' reads attribute '{}', which is not declared", op, name));
 }
 
+double tensor_core_tolerance(const OpCase& op_case, const Variant& variant, DType type) {
+  if (op_case.op != "scaled_dot_product_attention_backward") return variant.tolerance;
+  return type == DType::bf16 ? 4 * 0x1p-8 : type == DType::f16 ? 4 * 0x1p-11 : variant.tolerance;
+}
+
 std::vector<OpCase> all_cases() {
   std::vector<OpCase> all;
   for (auto family : {elementwise_cases,  reduction_cases,     shape_cases,

@@ -60,6 +60,11 @@ struct OpCase {
 // Attribute of a variant, or the schema's default.
 AttrValue attribute(const std::string& op, const Variant& variant, const std::string& name);
 
+// What a kernel for tensor cores is allowed for an output of type `type`. There attention's weights and slopes are
+// factors of 16 bits, so for the gradients, sums of such products, it is four times the largest relative error of a
+// rounding to that type; otherwise it is the variant's.
+double tensor_core_tolerance(const OpCase& op_case, const Variant& variant, DType type);
+
 std::vector<OpCase> elementwise_cases();
 std::vector<OpCase> reduction_cases();
 std::vector<OpCase> shape_cases();

@@ -55,8 +55,8 @@ void check_values(const SimulatedOp& op) {
   const std::vector<Tensor> found = simulate(op, inputs);
   ASSERT_EQ(found.size(), expected.size()) << op.name() << ": number of outputs";
   for (std::size_t o = 0; o < found.size(); ++o) {
-    EXPECT_TRUE(
-        close_to(found[o], expected[o], op.variant.variant->tolerance, op.name() + ", output " + std::to_string(o)));
+    const double tolerance = tensor_core_tolerance(*op.variant.op_case, *op.variant.variant, found[o].type.dtype);
+    EXPECT_TRUE(close_to(found[o], expected[o], tolerance, op.name() + ", output " + std::to_string(o)));
   }
   if (largest_tensor(op) > kMostForAllSchedules) return;
   for (const unsigned seed : {1u, 2u}) {
