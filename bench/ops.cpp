@@ -1,8 +1,9 @@
 // Each op's kernel on the inputs of its op case, enlarged along the first axis: in the level-2 cache ("/cache") and
-// larger than all caches ("/memory"). Prints GB/s and GFLOP/s as the op's cost counts them: each operand once. Beside
-// them stand the bytes that had to be moved, operands being read again where that cannot be avoided ("moved_GB/s"),
-// and which part of what the machine was measured to do at best these figures are: of a copy in memory ("of_copy" and
-// "moved_of_copy"), and of the bandwidth or the matrix or vector rate, whichever is nearer ("of_limit").
+// larger than all caches ("/memory"). Ops that go by rows are measured with rows of 4096 elements as well, because rows
+// of a few dozen are bound by arithmetic. Prints GB/s and GFLOP/s as the op's cost counts them: each operand once.
+// Beside them stand the bytes that had to be moved, operands being read again where that cannot be avoided
+// ("moved_GB/s"), and which part of what the machine was measured to do at best these figures are: of a copy in memory
+// ("of_copy" and "moved_of_copy"), and of the bandwidth or the matrix or vector rate, whichever is nearer ("of_limit").
 // Optimizer steps write over their inputs, as in training; other ops write to memory of their own, as the copy does.
 //   bench/ops --benchmark_filter='^(softmax|add)/'
 // Before other options: --threads=N (default all cores) or --device=cuda, where the bandwidth is that of a copy
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <set>
 
 #include "bench/on_device.h"
 #include "kernels/math/small_float.h"
@@ -34,7 +36,8 @@ using testing::Variant;
 constexpr double kCacheBytes = 512e3;
 constexpr double kMemoryBytes = 256e6;
 constexpr double kDeviceMemoryBytes = 512e6;  // a GPU's cache has 50 MB, and a kernel is to take longer than its start
-constexpr int kLaunches = 20;                 // on a GPU, between two waits
+constexpr std::int64_t kLongRow = 4096;
+constexpr int kLaunches = 20;  // on a GPU, between two waits
 
 // Where it is measured, and the machine's limits.
 struct Place {
@@ -204,6 +207,32 @@ const Variant* typical(const OpCase& op_case) {
   return best;
 }
 
+// Whether the op takes its input row by row, and the variant has rows.
+bool goes_by_rows(const std::string& op, const Variant& variant) {
+  static const std::set<std::string> all = {
+      "softmax",    "softmax_backward",    "log_softmax", "log_softmax_backward", "cross_entropy",
+      "layer_norm", "layer_norm_backward", "rms_norm",    "rms_norm_backward",    "cross_entropy_backward",
+      "dropout",    "dropout_backward"};
+  return all.contains(op) && variant.inputs[0].type.rank() == 2;
+}
+
+// The variant with rows of so many elements.
+Variant with_rows_of(std::int64_t elements, Variant variant) {
+  variant.name = fmt::format("rows_of_{}", elements);
+  const std::int64_t own = variant.inputs[0].type.shape.back();
+  for (CaseInput& input : variant.inputs) {
+    if (input.type.rank() > 0 && input.type.shape.back() == own) input.type.shape.back() = elements;
+  }
+  return variant;
+}
+
+void add_benchmark(const OpCase& op_case, const Variant& variant, const char* size, double bytes, const Place& place) {
+  benchmark::RegisterBenchmark(
+      fmt::format("{}/{}/{}", op_case.op, variant.name, size).c_str(),
+      [&op_case, variant, bytes, place](benchmark::State& state) { measure(state, op_case, variant, bytes, place); })
+      ->UseRealTime();
+}
+
 void add_benchmarks(const Place& place) {
   static const std::vector<OpCase> cases = testing::all_cases();
   for (const OpCase& op_case : cases) {
@@ -211,12 +240,10 @@ void add_benchmarks(const Place& place) {
     const Variant* variant = typical(op_case);
     if (!op || op->alias || !variant) continue;
     const double large = place.device->asynchronous() ? kDeviceMemoryBytes : kMemoryBytes;
-    for (const auto& [size, bytes] : {std::pair{"cache", kCacheBytes}, {"memory", large}}) {
-      benchmark::RegisterBenchmark(fmt::format("{}/{}/{}", op_case.op, variant->name, size).c_str(),
-                                   [&op_case, variant, bytes = bytes, place](benchmark::State& state) {
-                                     measure(state, op_case, *variant, bytes, place);
-                                   })
-          ->UseRealTime();
+    add_benchmark(op_case, *variant, "cache", kCacheBytes, place);
+    add_benchmark(op_case, *variant, "memory", large, place);
+    if (goes_by_rows(op_case.op, *variant)) {
+      add_benchmark(op_case, with_rows_of(kLongRow, *variant), "memory", large, place);
     }
   }
 }
