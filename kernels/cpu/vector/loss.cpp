@@ -26,10 +26,11 @@ struct Softmax {
   float log_sum() const { return max + log_f32(sum); }
 };
 
+// `ahead`: as for exponential_sum().
 template <class T>
-[[gnu::always_inline]] inline Softmax softmax_sum(const T* z, std::int64_t n) {
+[[gnu::always_inline]] inline Softmax softmax_sum(const T* z, std::int64_t n, std::int64_t ahead) {
   const float max = largest(z, n);
-  return {max, row_costly_sum(n, [=](std::int64_t c) { return exp_nonpositive(to_f32(z[c]) - max); })};
+  return {max, exponential_sum(z, n, ahead, [=](std::int64_t c) { return exp_nonpositive(to_f32(z[c]) - max); })};
 }
 
 // ---- labels ----
@@ -41,13 +42,15 @@ struct CrossEntropy {
   float share;           // what each class gets of it
   const float* weights;  // null: all 1
   float total_weight;
+  std::int64_t ahead;  // bytes to the next row of logits, which is read while exponentials are computed; or 0
 
   CrossEntropy(const View& logits, const CrossEntropyAttrs& attrs, const float* class_weights)
       : classes(logits.shape[1]),
         ignore_index(attrs.ignore_index),
         smoothing(static_cast<float>(attrs.label_smoothing)),
         share(smoothing / static_cast<float>(classes)),
-        weights(class_weights) {
+        weights(class_weights),
+        ahead(bytes_of(logits) >= kLeastAhead ? classes * static_cast<std::int64_t>(dtype_size(logits.dtype)) : 0) {
     double total = weights == nullptr ? static_cast<double>(classes) : 0;
     for (std::int64_t c = 0; weights != nullptr && c < classes; ++c) total += static_cast<double>(weights[c]);
     total_weight = static_cast<float>(total);
@@ -79,7 +82,7 @@ struct CrossEntropy {
     const float own = to_f32(z[label]);
     Softmax s;
     if constexpr (kLength == 0) {
-      s = softmax_sum(z, classes);
+      s = softmax_sum(z, classes, ahead);
     } else {
       PaddedRow<kLength> row(z, classes, -detail::kInfinity);
       const float max = row.max();
@@ -127,9 +130,9 @@ struct CrossEntropy {
     Softmax s;
     if constexpr (kKeepsTerms) {
       const float max = largest(z, classes);
-      s = {max, row_costly_sum(classes, [=](std::int64_t c) { return d[c] = exp_nonpositive(z[c] - max); })};
+      s = {max, exponential_sum(z, classes, ahead, [=](std::int64_t c) { return d[c] = exp_nonpositive(z[c] - max); })};
     } else {
-      s = softmax_sum(z, classes);
+      s = softmax_sum(z, classes, ahead);
     }
     const float scale = of_softmax / s.sum;
     const float max = s.max;
@@ -207,7 +210,7 @@ void softmax_cross_entropy(const KernelArgs& args) {
 
 template <class T>
 float soft_row_loss(const T* z, const float* t, std::int64_t n) {
-  const Softmax s = softmax_sum(z, n);
+  const Softmax s = softmax_sum(z, n, 0);
   const float max = s.max;
   const TwoSums sums = row_sums(n, [=](std::int64_t c) {
     const float product = t[c] * (to_f32(z[c]) - max);
@@ -219,7 +222,7 @@ float soft_row_loss(const T* z, const float* t, std::int64_t n) {
 // d may be z or t.
 template <class T>
 void soft_row_gradient(const T* z, const float* t, std::int64_t n, float dloss, T* d) {
-  const Softmax s = softmax_sum(z, n);
+  const Softmax s = softmax_sum(z, n, 0);
   const float max = s.max;
   const float mass = row_sum(n, [=](std::int64_t c) { return t[c]; });
   const float scale = mass * dloss / s.sum;

@@ -188,18 +188,19 @@ struct BackwardRows {
   std::int64_t n;
 };
 
-// kCount rows together, from row r on; adds to dgamma and dbeta. With g = gamma dy and z = (x - mean) rstd,
-// dx = rstd (g - average(g) - z average(g z)); without centering there is no average(g).
+// Columns [first, first + count) of kCount rows together, from row r on; adds to dgamma and dbeta. With g = gamma dy
+// and z = (x - mean) rstd, dx = rstd (g - average(g) - z average(g z)); without centering there is no average(g). Rows
+// of dx are `distance` apart.
 template <bool kCentered, int kCount, class T>
-[[gnu::always_inline]] inline void write_gradients(const BackwardRows<T>& b, std::int64_t r, const float* average,
-                                                   const float* slope) {
-  const float* __restrict gamma = b.gamma;
-  float* __restrict dgamma = b.dgamma;
-  float* __restrict dbeta = b.dbeta;
+[[gnu::always_inline]] inline void write_gradients(const BackwardRows<T>& b, std::int64_t r, std::int64_t first,
+                                                   std::int64_t count, const float* average, const float* slope, T* dx,
+                                                   std::int64_t distance) {
+  const float* __restrict gamma = b.gamma + first;
+  float* __restrict dgamma = b.dgamma + first;
+  float* __restrict dbeta = b.dbeta + first;
   const std::int64_t n = b.n;
-  const T* dy = b.dy + r * n;
-  const T* x = b.x + r * n;
-  T* dx = b.dx + r * n;
+  const T* dy = b.dy + r * n + first;
+  const T* x = b.x + r * n + first;
   float mean[kCount];
   float rstd[kCount];
   for (int k = 0; k < kCount; ++k) {
@@ -207,7 +208,7 @@ template <bool kCentered, int kCount, class T>
     rstd[k] = b.rstd[r + k];
   }
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) {
+  for (std::int64_t i = 0; i < count; ++i) {
     float products = 0;
     float sums = 0;
 #pragma GCC unroll 4
@@ -217,15 +218,40 @@ template <bool kCentered, int kCount, class T>
       products += d * z;
       sums += d;
       const float centered = kCentered ? d * gamma[i] - average[k] : d * gamma[i];
-      dx[k * n + i] = from_f32<T>((centered - z * slope[k]) * rstd[k]);
+      dx[k * distance + i] = from_f32<T>((centered - z * slope[k]) * rstd[k]);
     }
     dgamma[i] += products;
     if constexpr (kCentered) dbeta[i] += sums;
   }
 }
 
+// The same for whole rows. If so planned, what lies `ahead` bytes behind is read meanwhile.
+template <bool kCentered, int kCount, class T>
+[[gnu::always_inline]] inline void write_rows(const BackwardRows<T>& b, std::int64_t r, const float* average,
+                                              const float* slope, const Traffic& traffic, std::int64_t ahead) {
+  const std::int64_t n = b.n;
+  if (!traffic.ahead) {
+    return write_gradients<kCentered, kCount>(b, r, 0, n, average, slope, b.dx + r * n, n);
+  }
+  alignas(64) T block[kCount * kPastBlock];
+  for (std::int64_t first = 0; first < n; first += kPastBlock) {
+    const std::int64_t count = n - first < kPastBlock ? n - first : kPastBlock;
+    for (std::int64_t k = r; k < r + kCount; ++k) {
+      read_ahead(b.dy + k * n + first, ahead, count * static_cast<std::int64_t>(sizeof(T)));
+      read_ahead(b.x + k * n + first, ahead, count * static_cast<std::int64_t>(sizeof(T)));
+    }
+    T* const dx = b.dx + r * n + first;
+    if (!traffic.past) {
+      write_gradients<kCentered, kCount>(b, r, first, count, average, slope, dx, n);
+      continue;
+    }
+    write_gradients<kCentered, kCount>(b, r, first, count, average, slope, block, kPastBlock);
+    for (std::int64_t k = 0; k < kCount; ++k) write_past(dx + k * n, block + k * kPastBlock, count);
+  }
+}
+
 template <bool kCentered, class T>
-void rows_backward(const BackwardRows<T>& b, std::int64_t rows) {
+void rows_backward(const BackwardRows<T>& b, std::int64_t rows, const Traffic& traffic) {
   const std::int64_t n = b.n;
   const float* __restrict gamma = b.gamma;
   float average[kRows];
@@ -243,8 +269,10 @@ void rows_backward(const BackwardRows<T>& b, std::int64_t rows) {
     slope[r] = sums.second * b.rstd[r] * inverse;
   }
   std::int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) write_gradients<kCentered, 4>(b, r, average + r, slope + r);
-  for (; r < rows; ++r) write_gradients<kCentered, 1>(b, r, average + r, slope + r);
+  const std::int64_t ahead = rows * n * static_cast<std::int64_t>(sizeof(T));  // the next rows
+  for (; r + 4 <= rows; r += 4) write_rows<kCentered, 4>(b, r, average + r, slope + r, traffic, ahead);
+  for (; r < rows; ++r) write_rows<kCentered, 1>(b, r, average + r, slope + r, traffic, ahead);
+  finish_writes_past(traffic.past);
 }
 
 // (dy, x, gamma, mean, rstd) -> (dx, dgamma, dbeta), or without centering (dy, x, gamma, rstd) -> (dx, dgamma).
@@ -256,6 +284,8 @@ void run_backward(const KernelArgs& args) {
   const float* mean = kCentered ? data_of(args.in[3]) : nullptr;
   const float* rstd = data_of(args.in[kCentered ? 4 : 3]);
   float* partial = static_cast<float*>(args.workspace);  // (pieces, 2, columns)
+  Traffic traffic(args.in[0], args.out[0], m);
+  traffic.past = traffic.past && args.out[0].data != args.in[1].data;
   with_compute_type(args.in[0].dtype, [&](auto element) {
     using T = decltype(element);
     const T* dy = args.in[0].as<const T>();
@@ -268,7 +298,7 @@ void run_backward(const KernelArgs& args) {
       for (std::int64_t r = begin; r < end; r += block) {
         const BackwardRows<T> rows{dy + r * n, x + r * n,  gamma, kCentered ? mean + r : nullptr, rstd + r, dx + r * n,
                                    dgamma,     dgamma + n, n};
-        rows_backward<kCentered>(rows, end - r < block ? end - r : block);
+        rows_backward<kCentered>(rows, end - r < block ? end - r : block, traffic);
       }
     });
   });

@@ -22,12 +22,11 @@ struct Log {
   [[gnu::always_inline]] static float gradient(float dy, float y, float sum) { return dy - exp_nonpositive(y) * sum; }
 };
 
-// Exponentials can wait in y for their sum if they are not rounded there.
+// Exponentials of a row of up to this length wait for their sum in a buffer. Those of longer ones wait in y if they are
+// not rounded there, and otherwise are computed twice.
+constexpr std::int64_t kBuffer = 4096;
 template <class T>
 constexpr bool kKeepsTerms = sizeof(T) == sizeof(float);
-
-// Otherwise those of a row of up to this length wait in a buffer, and those of longer ones are computed twice.
-constexpr std::int64_t kBuffer = 4096;
 
 // ---- short rows along the last axis ----
 
@@ -134,26 +133,45 @@ void softmax_flat_rows_backward(const T* dy, const T* y, T* dx, std::int64_t row
 
 // ---- longer rows along the last axis ----
 
+// How long rows of a tensor are read and written.
+struct Traffic {
+  std::int64_t ahead = 0;  // bytes from a row to the next, which is read while exponentials are computed
+  bool past = false;       // written past the caches
+
+  Traffic(const View& in, const View& out, std::int64_t n) {
+    const std::int64_t bytes = n * static_cast<std::int64_t>(dtype_size(in.dtype));
+    if (bytes_of(in) >= kLeastAhead) ahead = bytes;
+    past = n <= kBuffer && bytes % 64 == 0 && writes_past_caches(out, in.data);
+  }
+};
+
 template <class Form, class T>
-void softmax_row(const T* x, T* y, std::int64_t n) {
+void softmax_row(const T* x, T* y, std::int64_t n, const Traffic& traffic) {
   const float max = largest(x, n);
+  const auto exponential = [=](std::int64_t i) { return exp_nonpositive(to_f32(x[i]) - max); };
   if constexpr (Form::kLog) {
-    const float log_sum =
-        log_f32(row_costly_sum(n, [=](std::int64_t i) { return exp_nonpositive(to_f32(x[i]) - max); }));
+    const float log_sum = log_f32(exponential_sum(x, n, traffic.ahead, exponential));
+    write_piece(y, 0, n, traffic.past, [=](T* to, std::int64_t first, std::int64_t count) {
 #pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) y[i] = from_f32<T>((to_f32(x[i]) - max) - log_sum);
-  } else if (kKeepsTerms<T> || n <= kBuffer) {
-    float buffer[kKeepsTerms<T> ? 1 : kBuffer];
-    float* terms = buffer;
-    if constexpr (kKeepsTerms<T>) terms = y;
+      for (std::int64_t i = 0; i < count; ++i) to[i] = from_f32<T>((to_f32(x[first + i]) - max) - log_sum);
+    });
+  } else if (n <= kBuffer) {
+    alignas(64) float terms[kBuffer];
     const float scale =
-        1.0f / row_costly_sum(n, [=](std::int64_t i) { return terms[i] = exp_nonpositive(to_f32(x[i]) - max); });
+        1.0f / exponential_sum(x, n, traffic.ahead, [&](std::int64_t i) { return terms[i] = exponential(i); });
+    write_piece(y, 0, n, traffic.past, [&](T* to, std::int64_t first, std::int64_t count) {
 #pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) y[i] = from_f32<T>(terms[i] * scale);
+      for (std::int64_t i = 0; i < count; ++i) to[i] = from_f32<T>(terms[first + i] * scale);
+    });
+  } else if constexpr (kKeepsTerms<T>) {
+    const float scale =
+        1.0f / exponential_sum(x, n, traffic.ahead, [=](std::int64_t i) { return y[i] = exponential(i); });
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) y[i] *= scale;
   } else {
-    const float scale = 1.0f / row_costly_sum(n, [=](std::int64_t i) { return exp_nonpositive(to_f32(x[i]) - max); });
+    const float scale = 1.0f / exponential_sum(x, n, traffic.ahead, exponential);
 #pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) y[i] = from_f32<T>(exp_nonpositive(to_f32(x[i]) - max) * scale);
+    for (std::int64_t i = 0; i < n; ++i) y[i] = from_f32<T>(exponential(i) * scale);
   }
 }
 
@@ -173,24 +191,37 @@ template <class Form, int kLength, class T>
 }
 
 template <class Form, class T>
-void softmax_rows(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+void softmax_rows(const T* x, T* y, std::int64_t rows, std::int64_t n, const Traffic& traffic) {
   if (n <= kFlat) return softmax_flat_rows<Form>(x, y, rows, n);
-  with_row_length(n, [=](auto length) {
+  with_row_length(n, [&](auto length) {
     for (std::int64_t r = 0; r < rows; ++r) {
       if constexpr (decltype(length)::value == 0) {
-        softmax_row<Form>(x + r * n, y + r * n, n);
+        softmax_row<Form>(x + r * n, y + r * n, n, traffic);
       } else {
         softmax_short_row<Form, decltype(length)::value>(x + r * n, y + r * n, n);
       }
     }
+    if constexpr (decltype(length)::value == 0) finish_writes_past(traffic.past);
   });
 }
 
 template <class Form, class T>
-void softmax_row_backward(const T* dy, const T* y, T* dx, std::int64_t n) {
+void softmax_row_backward(const T* dy, const T* y, T* dx, std::int64_t n, const Traffic& traffic) {
   const float sum = row_sum(n, [=](std::int64_t i) { return Form::term(to_f32(dy[i]), to_f32(y[i])); });
+  for (std::int64_t begin = 0; begin < n; begin += kAheadBlock) {
+    const std::int64_t end = n - begin < kAheadBlock ? n : begin + kAheadBlock;
+    if (traffic.ahead != 0) {
+      const std::int64_t bytes = (end - begin) * static_cast<std::int64_t>(sizeof(T));
+      read_ahead(dy + begin, traffic.ahead, bytes);
+      read_ahead(y + begin, traffic.ahead, bytes);
+    }
+    write_piece(dx, begin, end, traffic.past, [=](T* to, std::int64_t first, std::int64_t count) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) dx[i] = from_f32<T>(Form::gradient(to_f32(dy[i]), to_f32(y[i]), sum));
+      for (std::int64_t i = 0; i < count; ++i) {
+        to[i] = from_f32<T>(Form::gradient(to_f32(dy[first + i]), to_f32(y[first + i]), sum));
+      }
+    });
+  }
 }
 
 template <class Form, int kLength, class T>
@@ -203,16 +234,17 @@ template <class Form, int kLength, class T>
 }
 
 template <class Form, class T>
-void softmax_rows_backward(const T* dy, const T* y, T* dx, std::int64_t rows, std::int64_t n) {
+void softmax_rows_backward(const T* dy, const T* y, T* dx, std::int64_t rows, std::int64_t n, const Traffic& traffic) {
   if (n <= kFlat) return softmax_flat_rows_backward<Form>(dy, y, dx, rows, n);
-  with_row_length(n, [=](auto length) {
+  with_row_length(n, [&](auto length) {
     for (std::int64_t r = 0; r < rows; ++r) {
       if constexpr (decltype(length)::value == 0) {
-        softmax_row_backward<Form>(dy + r * n, y + r * n, dx + r * n, n);
+        softmax_row_backward<Form>(dy + r * n, y + r * n, dx + r * n, n, traffic);
       } else {
         softmax_short_row_backward<Form, decltype(length)::value>(dy + r * n, y + r * n, dx + r * n, n);
       }
     }
+    if constexpr (decltype(length)::value == 0) finish_writes_past(traffic.past);
   });
 }
 
@@ -313,12 +345,14 @@ template <class Form>
 void softmax(const KernelArgs& args) {
   with_compute_type(args.in[0].dtype, [&](auto element) {
     using T = decltype(element);
-    const T* x = args.in[0].as<const T>();
-    T* y = args.out[0].as<T>();
+    const View& in = args.in[0];
+    const View& out = args.out[0];
+    const T* x = in.as<const T>();
+    T* y = out.as<T>();
     along_axis(
-        args.in[0], args.attributes<SoftmaxAttrs>().axis, args.threads,
-        [=](std::int64_t offset, std::int64_t rows, std::int64_t n) {
-          softmax_rows<Form>(x + offset, y + offset, rows, n);
+        in, args.attributes<SoftmaxAttrs>().axis, args.threads,
+        [=, &in, &out](std::int64_t offset, std::int64_t rows, std::int64_t n) {
+          softmax_rows<Form>(x + offset, y + offset, rows, n, Traffic(in, out, n));
         },
         [=](std::int64_t offset, std::int64_t n, std::int64_t stride, std::int64_t lanes) {
           softmax_lanes<Form>(x + offset, y + offset, n, stride, lanes);
@@ -330,13 +364,17 @@ template <class Form>
 void softmax_backward(const KernelArgs& args) {
   with_compute_type(args.in[0].dtype, [&](auto element) {
     using T = decltype(element);
-    const T* dy = args.in[0].as<const T>();
+    const View& in = args.in[0];
+    const View& out = args.out[0];
+    const T* dy = in.as<const T>();
     const T* y = args.in[1].as<const T>();
-    T* dx = args.out[0].as<T>();
+    T* dx = out.as<T>();
     along_axis(
-        args.in[0], args.attributes<SoftmaxAttrs>().axis, args.threads,
-        [=](std::int64_t offset, std::int64_t rows, std::int64_t n) {
-          softmax_rows_backward<Form>(dy + offset, y + offset, dx + offset, rows, n);
+        in, args.attributes<SoftmaxAttrs>().axis, args.threads,
+        [=, &in, &out](std::int64_t offset, std::int64_t rows, std::int64_t n) {
+          Traffic traffic(in, out, n);
+          traffic.past = traffic.past && y != dx;
+          softmax_rows_backward<Form>(dy + offset, y + offset, dx + offset, rows, n, traffic);
         },
         [=](std::int64_t offset, std::int64_t n, std::int64_t stride, std::int64_t lanes) {
           softmax_lanes_backward<Form>(dy + offset, y + offset, dx + offset, n, stride, lanes);

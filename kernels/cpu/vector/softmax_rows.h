@@ -1,7 +1,9 @@
 // Parts of softmax that its kernels and those of the losses share.
 #pragma once
 
+#include "kernels/cpu/vector/rows.h"
 #include "kernels/cpu/vector/storage.h"
+#include "kernels/cpu/vector/stream.h"
 #include "kernels/cpu/vector/vector_math.h"
 
 namespace trivet::kernels::cpu::TRIVET_ISA {
@@ -39,6 +41,22 @@ template <class T>
   }
   if (2 * half < n && to_f32(x[n - 1]) > a) a = to_f32(x[n - 1]);
   return a > b ? a : b;
+}
+
+// Elements of a row between two requests to read ahead.
+inline constexpr std::int64_t kAheadBlock = 256;
+
+// The sum of f(i) for i in [0, n), where f has an exponential and may write element i. Meanwhile as much is read of
+// what lies `ahead` bytes behind the row `x`, if that is not 0: the memory would be idle otherwise.
+template <class T, class F>
+[[gnu::always_inline]] inline float exponential_sum(const T* x, std::int64_t n, std::int64_t ahead, const F& f) {
+  float sum = 0;
+  for (std::int64_t begin = 0; begin < n; begin += kAheadBlock) {
+    const std::int64_t count = n - begin < kAheadBlock ? n - begin : kAheadBlock;
+    if (ahead != 0) read_ahead(x + begin, ahead, count * static_cast<std::int64_t>(sizeof(T)));
+    sum += row_costly_sum(count, [&](std::int64_t i) { return f(begin + i); });
+  }
+  return sum;
 }
 
 // Short rows are padded to a length that the compiler knows, logits with -inf, whose exponential is 0: such loops have
