@@ -42,12 +42,18 @@ Arena::Arena(std::shared_ptr<const Device> device, StateLayout states, std::vect
   }
   stream_->synchronize();
   if (const Asynchronous* beside = device_->asynchronous()) {
-    std::size_t inputs = 0;
-    for (const auto& plan : plans_) {
-      inputs = std::max(inputs, InputStaging::layout(*plan, device_->alignment()).bytes);
-    }
-    staging_ = std::make_unique<InputStaging>(*device_, *beside, inputs);
+    const std::size_t slots = staging_bytes(*device_, plans_);
+    staging_ = std::make_unique<InputStaging>(*device_, *beside, slots / InputStaging::kSlots);
   }
+}
+
+std::size_t Arena::staging_bytes(const Device& device, const std::vector<std::shared_ptr<const Plan>>& plans) {
+  if (!device.asynchronous()) return 0;
+  std::size_t inputs = 0;
+  for (const auto& plan : plans) {
+    inputs = std::max(inputs, InputStaging::layout(*plan, device.alignment()).bytes);
+  }
+  return InputStaging::kSlots * inputs;
 }
 
 Arena::~Arena() {
@@ -77,6 +83,7 @@ std::byte* Arena::region(Region region, const Plan& plan) const {
 
 void Arena::initialize(std::uint64_t seed) {
   for (const StateLayout::Slot& slot : states_.slots()) {
+    if (slot.value.memory == MemoryClass::data) continue;
     Tensor host(slot.value.type);
     fill_initial(slot.value, seed, host.data);
     set_state(slot.value.name, host);
@@ -108,6 +115,21 @@ void Arena::set_state(const std::string& name, const TensorType& type, const voi
 }
 
 void Arena::set_state(const std::string& name, const Tensor& value) { set_state(name, value.type, value.data.data()); }
+
+void Arena::set_state_rows(const std::string& name, std::int64_t first, std::int64_t count, const void* host) {
+  std::byte* address = state_address(name);
+  const TensorType& type = states_.find(name)->value.type;
+  if (type.rank() == 0 || first < 0 || count < 0 || first > type.dim(0) - count) {
+    throw Error(ErrorCode::internal,
+                fmt::format("state '{}' is {}, without {} rows from {} on", name, to_string(type), count, first));
+  }
+  if (count == 0) return;
+  const std::size_t row = type.bytes() / static_cast<std::size_t>(type.dim(0));
+  ++state_version_;
+  device_->upload(address + static_cast<std::size_t>(first) * row, host, static_cast<std::size_t>(count) * row,
+                  *stream_);
+  stream_->synchronize();
+}
 
 Tensor Arena::get_state(const std::string& name) const {
   const std::byte* address = state_address(name);

@@ -21,6 +21,8 @@ const char* memory_class_name(MemoryClass c) {
       return "activations";
     case MemoryClass::workspace:
       return "workspace";
+    case MemoryClass::data:
+      return "data";
   }
   return "?";
 }
@@ -219,12 +221,13 @@ std::string Graph::dump() const {
 
 std::string Graph::hash() const { return sha256_hex(dump()); }
 
-GraphCopier::GraphCopier(const Graph& from, Graph& to)
+GraphCopier::GraphCopier(const Graph& from, Graph& to, std::span<const std::string> replaced)
     : from_(from), to_(to), mapping_(from.values().size(), kNoValue) {
   for (std::size_t i = 0; i < from.values().size(); ++i) {
     const Value& v = from.values()[i];
     if (v.kind == ValueKind::input) {
-      mapping_[i] = to.input(v.name, v.type);
+      const bool copied = std::find(replaced.begin(), replaced.end(), v.name) == replaced.end();
+      if (copied) mapping_[i] = to.input(v.name, v.type);
     } else if (v.kind == ValueKind::state) {
       mapping_[i] = v.trainable ? to.parameter(v.name, v.type, v.init) : to.state(v.name, v.type, v.memory, v.init);
     }

@@ -187,15 +187,10 @@ InferPlan plan_inference(const InferConfig& config, const TrainState& model, con
   const std::size_t resident = data.source->resident_bytes() +
                                2 * static_cast<std::size_t>(count) * sizeof(std::int64_t) +
                                (data.calibration ? data.calibration->bytes() : 0);
-  plan.memory = report_memory(plan.states, plan.all(), resident,
+  plan.memory = report_memory(plan.states, plan.all(), device, resident,
                               Loader::buffer_bytes(*data.samples, config.batch, LoaderConfig{}.prefetch),
                               Evaluation::planned_bytes(model.task, config.batch, 0));
-  if (plan.memory.total() > device.memory_bytes()) {
-    throw Error(ErrorCode::memory,
-                fmt::format("inference needs up to {}, this machine has {}", format_bytes(plan.memory.total()),
-                            format_bytes(device.memory_bytes())),
-                "use a smaller infer.batch");
-  }
+  require_memory(plan.memory, device, 0, "inference", "use a smaller infer.batch");
   return plan;
 }
 

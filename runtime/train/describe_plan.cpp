@@ -30,16 +30,24 @@ std::string memory_table(const MemoryReport& memory) {
     table.add_row({what, format_bytes(bytes), exact(bytes)});
   };
   for (int c = 0; c < kMemoryClasses; ++c) {
-    row(fmt::format("  {}", memory_class_name(static_cast<MemoryClass>(c))), memory.arena[static_cast<std::size_t>(c)]);
+    const auto memory_class = static_cast<MemoryClass>(c);
+    const std::size_t bytes = memory.arena[static_cast<std::size_t>(c)];
+    if (memory_class == MemoryClass::data && bytes == 0) continue;  // most devices read the host's
+    row(fmt::format("  {}", memory_class_name(memory_class)), bytes);
   }
   if (memory.constants > 0) row("  constants", memory.constants);
   if (memory.fragmentation > 0) row("  between buffers", memory.fragmentation);
   row("arena", memory.arena_total);
+  if (memory.apart) {
+    row("inputs on their way", memory.staging);
+    row("on the device", memory.on_device());
+    row("inputs on their way, pinned", memory.staging);
+  }
   row("data set", memory.data_set);
   row("batches prepared ahead", memory.loader);
   row("predictions being measured", memory.evaluation);
   row("program and libraries, at most", memory.program);
-  row("total, at most", memory.total());
+  row(memory.apart ? "on the host, at most" : "total, at most", memory.on_host());
   return table.str();
 }
 

@@ -2,7 +2,7 @@
 
 #include <fstream>
 
-#include "trivet/base/table.h"
+#include "trivet/base/error.h"
 #include "trivet/base/text.h"
 #include "trivet/train/plans.h"
 
@@ -24,8 +24,8 @@ std::size_t status_bytes(const std::string& key) {
 std::size_t resident_bytes() { return status_bytes("VmRSS:"); }
 std::size_t peak_resident_bytes() { return status_bytes("VmHWM:"); }
 
-MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, std::size_t data_set,
-                           std::size_t loader, std::size_t evaluation) {
+MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, const Device& device,
+                           std::size_t data_set, std::size_t loader, std::size_t evaluation) {
   MemoryReport report;
   report.arena = states.bytes_by_class();
   const auto transient = [](const Plan& plan) { return plan.transient_offset + plan.transient_bytes; };
@@ -41,6 +41,8 @@ MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>
   }
   report.fragmentation = transient(*largest) - side_by_side * largest->peak_live;
   report.arena_total = Arena::planned_bytes(states, plans);
+  report.apart = device.asynchronous() != nullptr;
+  report.staging = Arena::staging_bytes(device, plans);
   report.data_set = data_set;
   report.loader = loader;
   report.evaluation = evaluation;
@@ -48,6 +50,21 @@ MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>
   const std::size_t resident = resident_bytes();
   report.program = (resident > data_set ? resident - data_set : resident) + kProgramAllowance;
   return report;
+}
+
+void require_memory(const MemoryReport& memory, const Device& device, std::size_t budget, const std::string& what,
+                    const std::string& hint) {
+  const auto refuse = [&](std::size_t needed, const std::string& limit, std::size_t allowed) {
+    throw Error(ErrorCode::memory,
+                fmt::format("{} needs at least {}, {} {}", what, format_bytes(needed), limit, format_bytes(allowed)),
+                hint);
+  };
+  const std::size_t here = memory.apart ? memory.on_device() : memory.on_host();
+  if (budget > 0 && here > budget) refuse(here, "memory allows", budget);
+  if (memory.on_host() > host_memory_bytes()) refuse(memory.on_host(), "this machine has", host_memory_bytes());
+  if (memory.on_device() > device.memory_bytes()) {
+    refuse(memory.on_device(), fmt::format("the device ({}) has", device.description()), device.memory_bytes());
+  }
 }
 
 }  // namespace trivet

@@ -14,6 +14,7 @@ namespace trivet {
 
 struct Pass {
   Session session;
+  bool wants_y;
   bool wants_sample;
   bool wants_step;
   bool wants_share;
@@ -23,6 +24,7 @@ struct Pass {
 
   Pass(std::shared_ptr<Arena> arena, const PlanPtr& plan)
       : session(std::move(arena), plan),
+        wants_y(plan->inputs.contains("y")),
         wants_sample(plan->inputs.contains("sample")),
         wants_step(plan->inputs.contains("step")),
         wants_share(plan->inputs.contains("share")),

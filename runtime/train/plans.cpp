@@ -132,14 +132,27 @@ TilePlans predict_plans(const ModelTask& task, const std::set<std::int64_t>& bat
   return compile_tiles(graph, batches, states, device);
 }
 
+namespace {
+
+// The pass as it is run: with its samples taken from the device's memory, if they are there.
+Graph fed(Graph graph, const ModelTask& task, const TrainConfig& config) {
+  if (config.resident == 0) return graph;
+  std::vector<std::string> names = {"y"};
+  for (const Field& field : task.input.fields) names.push_back(field.name);
+  return gather_inputs(graph, names, config.resident);
+}
+
+}  // namespace
+
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
                          const Device& device, std::size_t transient_budget) {
   TrainPlans plans;
   const auto fitted_plan = [&](const Graph& graph) {
-    plans.states.add(graph);
-    const FittedGraph fitted = fit_memory(graph, plans.states, device, transient_budget);
-    plans.recomputed = fitted.dropped;
     plans.graph_hash = graph.hash();
+    const Graph run = fed(graph, task, config);
+    plans.states.add(run);
+    const FittedGraph fitted = fit_memory(run, plans.states, device, transient_budget);
+    plans.recomputed = fitted.dropped;
     return compile(fitted.graph, plans.states, device);
   };
   if (config.shards > 0) {

@@ -297,7 +297,7 @@ void Ranks::share_course(TrainState& s) const {
 void Ranks::share_states(Arena& arena, const ShardedStates& sharded) const {
   if (size() == 1) return;
   for (const StateLayout::Slot& slot : arena.states().slots()) {
-    if (slot.value.memory == MemoryClass::gradients) continue;
+    if (slot.value.memory == MemoryClass::gradients || slot.value.memory == MemoryClass::data) continue;
     if (slot.value.memory == MemoryClass::optimizer && !sharded.empty()) continue;
     Tensor tensor = arena.get_state(slot.value.name);
     communicator_->broadcast(tensor.data.data(), tensor.data.size(), 0);

@@ -181,6 +181,17 @@ std::size_t transient_bytes(const TrainPlans& plans) {
   return most;
 }
 
+// A device with a memory of its own has the samples there, ready for the model, if they are always the same and take no
+// more than half of it: then nothing but their numbers has to be brought in each step. 0: it has not.
+std::int64_t resident_samples(const TrainJob& job, const TrainData& data, const Device& device) {
+  if (!device.asynchronous() || job.data.augment != AugmentConfig{}) return 0;
+  std::size_t sample = data.train->target_field() ? data.train->target_field()->bytes() : 0;
+  for (const Field& field : data.train->inputs()) sample += field.bytes();
+  const auto count = static_cast<std::size_t>(data.train->count());
+  const std::size_t most = device.memory_bytes() / 2;
+  return sample > 0 && count <= most / sample ? data.train->count() : 0;
+}
+
 }  // namespace
 
 TrainPlan plan_job(const TrainJob& job, const TrainData& data, const Device& device) {
@@ -192,23 +203,25 @@ TrainPlan plan_job(const TrainJob& job, const TrainData& data, const Device& dev
       Loader::buffer_bytes(*data.train, evaluation_batch(job.train), job.data.prefetch);
   const auto make_plans = [&](std::size_t transient_budget) {
     plan.plans = plan_training(plan.task, plan.train, data.counts(), device, transient_budget);
-    plan.memory = report_memory(plan.plans.states, plan.plans.all(), data.bytes(), loaders,
+    plan.memory = report_memory(plan.plans.states, plan.plans.all(), device, data.bytes(), loaders,
                                 evaluation_bytes(plan.task, plan.train, data.counts()));
   };
+  plan.train.resident = resident_samples(job, data, device);
   make_plans(SIZE_MAX);
   const std::size_t budget = job.train.memory > 0 ? job.train.memory : device.memory_bytes();
-  if (plan.memory.total() > budget) {
+  const auto needed = [&] { return plan.memory.apart ? plan.memory.on_device() : plan.memory.total(); };
+  if (needed() > budget && plan.train.resident > 0) {
+    plan.train.resident = 0;
+    make_plans(SIZE_MAX);
+  }
+  if (needed() > budget) {
     // All but the transient part of the arena is what it is.
     const std::size_t transient = transient_bytes(plan.plans);
-    const std::size_t excess = plan.memory.total() - budget;
+    const std::size_t excess = needed() - budget;
     make_plans(transient > excess ? transient - excess : 0);
   }
-  if (plan.memory.total() > budget) {
-    throw Error(ErrorCode::memory,
-                fmt::format("the run needs at least {}, {} {}", format_bytes(plan.memory.total()),
-                            job.train.memory > 0 ? "memory allows" : "this machine has", format_bytes(budget)),
-                "use a smaller train.batch, or train.micro_batch to accumulate gradients");
-  }
+  require_memory(plan.memory, device, job.train.memory, "the run",
+                 "use a smaller train.batch, or train.micro_batch to accumulate gradients");
   return plan;
 }
 

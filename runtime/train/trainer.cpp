@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/train/resident.h"
 #include "runtime/train/trainer_impl.h"
 #include "runtime/train/updates.h"
 #include "trivet/base/clock.h"
@@ -172,11 +173,12 @@ void Trainer::Impl::feed(Pass& pass, const Batch& batch, Slice slice) {
   const auto n = static_cast<std::size_t>(slice.count);
   const auto all = static_cast<std::size_t>(batch.count);
   const std::vector<Field>& fields = plan.task.input.fields;
-  for (std::size_t i = 0; i < fields.size(); ++i) {
+  for (std::size_t i = 0; i < batch.inputs.size(); ++i) {  // none if they lie in the device's memory
     const std::size_t bytes = batch.inputs[i].size() / all;
     pass.set(fields[i].name, batch.inputs[i].subspan(begin * bytes, n * bytes));
   }
-  if (!batch.y.empty()) pass.set("y", batch.y.subspan(begin * (batch.y.size() / all), n * (batch.y.size() / all)));
+  if (pass.wants_y && !batch.y.empty())
+    pass.set("y", batch.y.subspan(begin * (batch.y.size() / all), n * (batch.y.size() / all)));
   if (pass.wants_sample) pass.set("sample", batch.sample.subspan(begin, n));
 }
 
@@ -455,7 +457,12 @@ TrainResult Trainer::Impl::run(const std::atomic<bool>& stop, bool resume) {
   config.prefetch = job.data.prefetch;
   config.train = true;
   config.seed = job.seed;
-  Loader loader(*data.train, config);
+  std::optional<SampleNumbers> numbers;
+  if (job.train.resident > 0) {
+    upload_samples(*data.train, *arena);
+    numbers.emplace(*data.train, !weights.empty());
+  }
+  Loader loader(numbers ? *numbers : *data.train, config);
   TrainResult stopped;
   stopped.interrupted = true;
   while (state.epoch < job.train.epochs && !stopped_early()) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/formats/test_files.h"
+#include "tests/plugins/environment.h"
 #include "tests/train/memory_source.h"
 #include "trivet/base/file.h"
 #include "trivet/data/image_data.h"
@@ -110,6 +111,80 @@ class TrainedRun : public ::testing::Test {
   std::atomic<bool> stop_{false};
   Lines lines_;
 };
+
+// Samples whose numbers alone are brought to a device with a memory of its own.
+class ResidentSamples : public TrainedRun {
+ protected:
+  // The models of a run on the CPU and of one on a device that computes as the CPU does.
+  void expect_the_same_model(const TrainJob& job, const Samples& samples) {
+    run(job, samples, "cpu");
+    const testing::UsePlugin plugin("fake");
+    device_ = open_device("cuda", {1, {}});
+    const TrainPlan plan = plan_job(job, data(job, samples), *device_);
+    EXPECT_EQ(plan.train.resident, samples.count());
+    const Plan& main = plan.plans.main();
+    EXPECT_TRUE(main.inputs.contains("sample"));
+    EXPECT_FALSE(main.inputs.contains("x") || main.inputs.contains("y"));
+    run(job, samples, "device");
+    EXPECT_TRUE(model("device") == model("cpu"));
+    EXPECT_EQ(evaluation("device"), evaluation("cpu"));
+  }
+};
+
+TEST_F(ResidentSamples, GiveTheModelThatBatchesGive) {
+  TrainJob job = small_job();
+  expect_the_same_model(job, linear_samples(100, 0.1));
+}
+
+TEST_F(ResidentSamples, GiveItWithWeightedClassesAndDropoutAndPiecesOfBatches) {
+  TrainJob job = small_job();
+  job.data.class_weights = "balanced";
+  job.model.dropout = 0.2;
+  job.train.micro_batch = 6;
+  expect_the_same_model(job, labelled_samples(100));
+}
+
+TEST_F(ResidentSamples, GiveItToAnAutoencoder) {
+  TrainJob job = small_job();
+  job.model.name = "autoencoder";
+  job.model.hidden = {4, 2};
+  expect_the_same_model(job, linear_samples(100));
+}
+
+TEST_F(ResidentSamples, AreThereAgainWhenARunGoesOn) {
+  TrainJob job = small_job();
+  const Samples samples = labelled_samples(100);
+  run(job, samples, "cpu");
+  const testing::UsePlugin plugin("fake");
+  device_ = open_device("cuda", {1, {}});
+  const TrainJob whole = job;
+  job.train.epochs = 2;
+  run(job, samples, "device");
+  run(whole, samples, "device", true);
+  EXPECT_TRUE(model("device") == model("cpu"));
+}
+
+TEST_F(ResidentSamples, AreNotThoseThatChangeInEachEpoch) {
+  const testing::UsePlugin plugin("fake");
+  device_ = open_device("cuda", {1, {}});
+  TrainJob job = small_job();
+  job.data.augment.flip = true;
+  const TrainPlan plan = plan_job(job, data(job, linear_samples(100)), *device_);
+  EXPECT_EQ(plan.train.resident, 0);
+  EXPECT_TRUE(plan.plans.main().inputs.contains("x"));
+}
+
+TEST_F(ResidentSamples, CountAsMemoryOfTheDevice) {
+  const testing::UsePlugin plugin("fake");
+  device_ = open_device("cuda", {1, {}});
+  const TrainJob job = small_job();
+  const MemoryReport memory = plan_job(job, data(job, linear_samples(100)), *device_).memory;
+  EXPECT_TRUE(memory.apart);
+  EXPECT_GE(memory.arena[static_cast<std::size_t>(MemoryClass::data)], 100 * 3 * sizeof(float));
+  EXPECT_GT(memory.staging, 0U);
+  EXPECT_EQ(memory.on_device(), memory.arena_total + memory.staging);
+  EXPECT_EQ(memory.on_host(), memory.staging + memory.data_set + memory.loader + memory.evaluation + memory.program);
+}
 
 TEST_F(TrainedRun, PredictsNumbersInTheirOwnUnit) {
   TrainJob job = small_job();

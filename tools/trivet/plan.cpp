@@ -90,6 +90,9 @@ nlohmann::json as_json(const Planned& p, const Ceilings& ceilings) {
   memory["constants"] = p.memory.constants;
   memory["between_buffers"] = p.memory.fragmentation;
   memory["arena"] = p.memory.arena_total;
+  memory["staging"] = p.memory.staging;
+  memory["on_device"] = p.memory.on_device();
+  memory["on_host"] = p.memory.on_host();
   memory["data_set"] = p.memory.data_set;
   memory["loader"] = p.memory.loader;
   memory["evaluation"] = p.memory.evaluation;

@@ -88,4 +88,7 @@ std::shared_ptr<const Device> open_device(const std::string& name, const DeviceO
 // Cores that this process may run on.
 int available_cores();
 
+// What a program may use of the host's memory at most.
+std::size_t host_memory_bytes();
+
 }  // namespace trivet

@@ -26,16 +26,20 @@ class Arena {
 
   // What the constructor will allocate, to the byte.
   static std::size_t planned_bytes(const StateLayout& states, const std::vector<std::shared_ptr<const Plan>>& plans);
+  // What it allocates beside that for inputs on their way to the device: as much there as in pinned memory of the host.
+  static std::size_t staging_bytes(const Device& device, const std::vector<std::shared_ptr<const Plan>>& plans);
 
   std::size_t bytes() const { return memory_->size(); }
   const Device& device() const { return *device_; }
   const StateLayout& states() const { return states_; }
   Stream& stream() const { return *stream_; }
 
-  // All states as their Init says.
+  // All states as their Init says, but for data.
   void initialize(std::uint64_t seed);
   void set_state(const std::string& name, const Tensor& value);  // Error(graph): unknown name, other type
   void set_state(const std::string& name, const TensorType& type, const void* host);
+  // Rows [first, first + count) of a state along its first dimension.
+  void set_state_rows(const std::string& name, std::int64_t first, std::int64_t count, const void* host);
   Tensor get_state(const std::string& name) const;
   std::byte* state_address(const std::string& name) const;
   // Grows when states are set, or updated by a run.

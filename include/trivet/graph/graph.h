@@ -21,7 +21,7 @@ enum class ValueKind {
 };
 
 // What memory is counted as in plans.
-enum class MemoryClass { parameters, gradients, optimizer, activations, workspace };
+enum class MemoryClass { parameters, gradients, optimizer, activations, workspace, data };
 const char* memory_class_name(MemoryClass c);
 
 // How a stateful value starts. Draws are keyed by (seed, name), so they do not depend on the order of creation.
@@ -122,7 +122,8 @@ class Graph {
 // it or add other nodes to `to` and map() its outputs.
 class GraphCopier {
  public:
-  GraphCopier(const Graph& from, Graph& to);  // copies inputs and states at once, constants when used
+  // Copies inputs, but for those of `replaced`, and states at once, constants when used.
+  GraphCopier(const Graph& from, Graph& to, std::span<const std::string> replaced = {});
 
   ValueId operator()(ValueId old);  // the new value; copies constants on demand
   void map(ValueId old, ValueId now) { mapping_[static_cast<std::size_t>(old)] = now; }

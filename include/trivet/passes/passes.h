@@ -1,7 +1,10 @@
 // Rewrites graph -> graph. Each keeps the meaning: names and types of inputs, states and outputs stay.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <span>
+#include <string>
 
 #include "trivet/graph/graph.h"
 
@@ -36,6 +39,12 @@ Graph pool_before_relu(const Graph& graph);
 // graph's outputs are cast. Parameters of rank 2 or more are kept in `weights`, f32 or bf16, all other states in their
 // own types. Gradients, to be taken afterwards, have the types of their parameters.
 Graph to_bf16(const Graph& graph, DType weights = DType::f32);
+
+// The named inputs, whose first dimension is a batch, become rows of states `data/<name>` of `samples` rows each,
+// chosen by the input `sample` i64 (batch).
+Graph gather_inputs(const Graph& graph, std::span<const std::string> names, std::int64_t samples);
+// The state of an input.
+std::string data_state_name(const std::string& input);
 
 // Folding, merging, fusing of both kinds and dropping, in the order that lets each feed the next.
 Graph optimize(const Graph& graph, const Evaluate& evaluate);

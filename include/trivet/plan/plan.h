@@ -14,7 +14,7 @@
 
 namespace trivet {
 
-inline constexpr int kMemoryClasses = 5;
+inline constexpr int kMemoryClasses = 6;
 using BytesByClass = std::array<std::size_t, kMemoryClasses>;  // indexed by MemoryClass
 
 // Where the states of one or several graphs live. Plans that share a layout share parameters.

@@ -74,6 +74,9 @@ struct TrainConfig {
   // Not of the section `train`: how many ranks work together, and which of them this process is.
   int ranks = 1;
   int rank = 0;
+  // Not of any section: training passes find so many samples, all of the data set, in the device's memory and are given
+  // their numbers; 0: they are given batches.
+  std::int64_t resident = 0;
 };
 
 }  // namespace trivet

@@ -93,18 +93,27 @@ struct MemoryReport {
   std::size_t constants = 0;
   std::size_t fragmentation = 0;  // between buffers at the peak
   std::size_t arena_total = 0;    // sum of the above = what the run allocates for its arena
+  std::size_t staging = 0;        // inputs on their way to a device with a memory of its own: there, and on the host
   std::size_t data_set = 0;
   std::size_t loader = 0;
   std::size_t evaluation = 0;  // predictions that are measured
   std::size_t program = 0;     // code, libraries, threads: measured in this process, plus kProgramAllowance
-  std::size_t total() const { return arena_total + data_set + loader + evaluation + program; }
+  bool apart = false;          // the arena lies in a device's own memory
+  std::size_t on_device() const { return apart ? arena_total + staging : 0; }
+  std::size_t on_host() const { return (apart ? staging : arena_total) + data_set + loader + evaluation + program; }
+  std::size_t total() const { return on_device() + on_host(); }
 };
 
 // For the log, records and the system's buffers, which nobody plans.
 inline constexpr std::size_t kProgramAllowance = std::size_t{48} << 20;
 
-MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, std::size_t data_set,
-                           std::size_t loader, std::size_t evaluation);
+MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, const Device& device,
+                           std::size_t data_set, std::size_t loader, std::size_t evaluation);
+
+// Error(memory) if it is more than the host has, or the device; `what` needs it. `budget`: what it may be of both
+// together, or, where the device has a memory of its own, there; 0: no matter.
+void require_memory(const MemoryReport& memory, const Device& device, std::size_t budget, const std::string& what,
+                    const std::string& hint);
 
 // Resident bytes of this process now / at its highest (VmRSS, VmHWM of /proc/self/status).
 std::size_t resident_bytes();
