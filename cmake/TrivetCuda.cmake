@@ -52,6 +52,11 @@ if(NOT TRIVET_CUDA STREQUAL "OFF" AND NOT TRIVET_SANITIZE AND NOT TRIVET_FUZZ)
   endif()
 endif()
 
+# Without its header ranks do not speak through GPUs. Tests need no more than the header either.
+if(NOT TRIVET_CUDA STREQUAL "OFF")
+  find_package(NCCL 2.18)
+endif()
+
 # Warnings of nvcc, ptxas and the host's compiler are errors, and so are spilled registers and arrays that lie in local
 # memory. Compressed for size, the plug-in is a sixth as large. -Wpedantic is left out for nvcc: its own line directives
 # break it.

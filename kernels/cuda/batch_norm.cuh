@@ -1,5 +1,6 @@
 // Batch normalization of (rows, channels). Bound: inference reads x and writes y; training reads x twice; backward
-// reads dy and x twice. Sums over the rows take two stages (columns.cuh).
+// reads dy and x twice. Sums over the rows take two stages (columns.cuh). Group normalization uses the kernels for sums
+// with one matrix for each image: blockIdx.z is the matrix.
 #pragma once
 
 #include "kernels/cuda/columns.cuh"
@@ -30,7 +31,7 @@ struct Gathered {
 // Per piece and channel: the first row's value, the sum of the distances from it, and the squared distances of these
 // from their mean. Distances, because a mean of 1e4 leaves few digits; squares around a running mean (Welford, "Note on
 // a method for calculating corrected sums of squares and products", 1962), because the first row may be far off.
-// partial: (pieces, 3, columns).
+// partial: (matrices, pieces, 3, columns).
 template <int N, class T>
 __global__ void __launch_bounds__(kBlock, 2) moments_kernel(const T* x, float* partial, ColumnLayout layout) {
   TRIVET_SHARED(float, counts, kBlock);
@@ -39,6 +40,8 @@ __global__ void __launch_bounds__(kBlock, 2) moments_kernel(const T* x, float* p
   const ColumnPlace at(layout, N);
   const int me = static_cast<int>(threadIdx.x);
   const bool inside = at.column < layout.columns;
+  x += blockIdx.z * layout.rows * layout.columns;
+  partial += blockIdx.z * layout.pieces * 3 * layout.columns;
   float shift[N], sum[N], mean[N], square[N];
   TRIVET_UNROLL
   for (int k = 0; k < N; ++k) shift[k] = sum[k] = mean[k] = square[k] = 0;
@@ -134,7 +137,7 @@ __global__ void __launch_bounds__(kBlock, 2)
 }
 
 // Sums of g (x - mean) and of g, where g is dy, or 0 where y is not positive if y is given. Writes g to `masked` if
-// that is given. partial: (pieces, 2, columns).
+// that is given. mean: (matrices, columns), partial: (matrices, pieces, 2, columns).
 template <int N, class T>
 __global__ void __launch_bounds__(kBlock, 2)
     gradient_sums_kernel(const T* dy, const T* x, const T* y, T* masked, const float* mean, float* partial,
@@ -142,6 +145,9 @@ __global__ void __launch_bounds__(kBlock, 2)
   TRIVET_SHARED(float, scratch, kBlock* N);
   const ColumnPlace at(layout, N);
   const bool inside = at.column < layout.columns;
+  const std::int64_t matrix = blockIdx.z * layout.rows * layout.columns;
+  mean += blockIdx.z * layout.columns;
+  partial += blockIdx.z * layout.pieces * 2 * layout.columns;
   float center[N], products[N], sums[N];
   TRIVET_UNROLL
   for (int k = 0; k < N; ++k) {
@@ -149,7 +155,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     products[k] = sums[k] = 0;
   }
   for (std::int64_t r = at.first + at.strand; inside && r < at.last; r += layout.strands) {
-    const std::int64_t i = r * layout.columns + at.column;
+    const std::int64_t i = matrix + r * layout.columns + at.column;
     float g[N], v[N];
     load_floats(dy + i, g);
     load_floats(x + i, v);

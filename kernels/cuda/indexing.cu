@@ -6,16 +6,6 @@
 namespace trivet::kernels::cuda {
 namespace {
 
-Indices indices_of(const View& v, std::int64_t size, bool from_end) {
-  return {v.dtype == DType::i32 ? v.as<const std::int32_t>() : nullptr,
-          v.dtype == DType::i32 ? nullptr : v.as<const std::int64_t>(), size, from_end};
-}
-
-// What is read outside.
-std::uint64_t outside_bits(DType type, bool zero) {
-  return zero || !is_float(type) ? 0 : element_bits(type, __builtin_nan(""));
-}
-
 // ---- reading ----
 
 void gather_rows(const KernelArgs& args, const Extents& whole, const Indices& indices, bool zero_outside) {
@@ -90,13 +80,7 @@ void run_one_hot(const KernelArgs& args) {
   });
 }
 
-// ---- sorting ----
-
-std::int64_t padded_count(std::int64_t count) {
-  std::int64_t padded = 2;
-  while (padded < count) padded *= 2;
-  return padded;
-}
+// ---- gradients ----
 
 // Index in the upper half, place in the lower one: all keys differ, and equal indices keep the order of their places.
 // What is outside, and what only fills up, comes last.
@@ -108,49 +92,11 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// The steps of the network that stay within `chunk` keys: all of them up to runs of `last`, from runs of `first` on.
-__global__ void __launch_bounds__(kBlock, 2)
-    sort_chunks_kernel(std::uint64_t* keys, std::int64_t chunk, std::int64_t first, std::int64_t last) {
-  TRIVET_SHARED(std::uint64_t, mine, kSorted);
-  const std::int64_t begin = std::int64_t{blockIdx.x} * chunk;
-  for (std::int64_t i = threadIdx.x; i < chunk; i += kBlock) mine[i] = keys[begin + i];
-  __syncthreads();
-  for (std::int64_t run = first; run <= last; run *= 2) {
-    for (std::int64_t stride = (run < chunk ? run : chunk) / 2; stride > 0; stride /= 2) {
-      for (std::int64_t p = threadIdx.x; p < chunk / 2; p += kBlock) {
-        const std::int64_t i = first_of_pair(p, stride);
-        sort_pair(mine[i], mine[i + stride], ((begin + i) & run) == 0);
-      }
-      __syncthreads();
-    }
-  }
-  for (std::int64_t i = threadIdx.x; i < chunk; i += kBlock) keys[begin + i] = mine[i];
-}
-
-// One step whose pairs are further apart.
-__global__ void __launch_bounds__(kBlock, 2)
-    sort_step_kernel(std::uint64_t* keys, std::int64_t pairs, std::int64_t stride, std::int64_t run) {
-  for (std::int64_t p = global_thread(); p < pairs; p += global_threads()) {
-    const std::int64_t i = first_of_pair(p, stride);
-    sort_pair(keys[i], keys[i + stride], (i & run) == 0);
-  }
-}
-
 void sort_places(const Indices& indices, std::uint64_t* keys, std::int64_t count, void* stream) {
   const std::int64_t n = padded_count(count);
-  const std::int64_t chunk = n < kSorted ? n : kSorted;
-  const auto chunks = static_cast<unsigned>(n / chunk);
   TRIVET_LAUNCH(make_keys_kernel, dim3(blocks_for(n)), dim3(kBlock), 0, stream, indices, keys, count, n);
-  TRIVET_LAUNCH(sort_chunks_kernel, dim3(chunks), dim3(kBlock), 0, stream, keys, chunk, std::int64_t{2}, chunk);
-  for (std::int64_t run = 2 * chunk; run <= n; run *= 2) {
-    for (std::int64_t stride = run / 2; stride >= chunk; stride /= 2) {
-      TRIVET_LAUNCH(sort_step_kernel, dim3(blocks_for(n / 2)), dim3(kBlock), 0, stream, keys, n / 2, stride, run);
-    }
-    TRIVET_LAUNCH(sort_chunks_kernel, dim3(chunks), dim3(kBlock), 0, stream, keys, chunk, run, run);
-  }
+  sort_rows(keys, 1, n, stream);
 }
-
-// ---- gradients ----
 
 void sum_by_index(const KernelArgs& args, const Extents& whole, const Indices& indices) {
   const std::int64_t count = args.in[1].elements();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cuda/copy.cuh"
+#include "kernels/cuda/sort_keys.cuh"
 
 namespace trivet::kernels::cuda {
 
@@ -20,6 +21,16 @@ struct Indices {
     return index >= 0 && index < size ? index : -1;
   }
 };
+
+inline Indices indices_of(const View& v, std::int64_t size, bool from_end) {
+  return {v.dtype == DType::i32 ? v.as<const std::int32_t>() : nullptr,
+          v.dtype == DType::i32 ? nullptr : v.as<const std::int64_t>(), size, from_end};
+}
+
+// What is read outside.
+inline std::uint64_t outside_bits(DType type, bool zero) {
+  return zero || !is_float(type) ? 0 : element_bits(type, __builtin_nan(""));
+}
 
 // y (outer, count, width) from x (outer, size, width), in packs of N elements.
 template <int N, class T>
@@ -58,22 +69,6 @@ __global__ void __launch_bounds__(kBlock, 2)
     const Quotient row = divide(column.quotient, indices.size);
     y[i] = indices[row.quotient * inner + column.rest] == row.rest ? on : off;
   }
-}
-
-// ---- sorting places by index: bitonic (Batcher, "Sorting networks and their applications", 1968) ----
-
-inline constexpr std::int64_t kSorted = 2048;  // keys that a block sorts in shared memory
-
-TRIVET_DEVICE void sort_pair(std::uint64_t& a, std::uint64_t& b, bool ascending) {
-  const std::uint64_t low = a < b ? a : b;
-  const std::uint64_t high = a < b ? b : a;
-  a = ascending ? low : high;
-  b = ascending ? high : low;
-}
-
-// Element i's partner at distance `stride`, for pair p.
-TRIVET_DEVICE std::int64_t first_of_pair(std::int64_t p, std::int64_t stride) {
-  return (p & ~(stride - 1)) * 2 + (p & (stride - 1));
 }
 
 // ---- sums ----

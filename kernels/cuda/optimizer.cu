@@ -127,6 +127,42 @@ void run_clip_scale(const KernelArgs& args) {
   }
 }
 
+// One warp, as above. The last launch writes all results.
+__global__ void __launch_bounds__(kWarp) loss_scale_kernel(const __grid_constant__ Norms norms, double* total,
+                                                           bool first, bool last, const __grid_constant__ LossScale s) {
+  double sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < norms.count; i += kWarp) sum += static_cast<double>(*norms.v[i]);
+  sum = join_warp(sum, Plus{});
+  if (threadIdx.x != 0) return;
+  if (!first) sum += *total;
+  *total = sum;
+  if (last) s.finish(sum);
+}
+
+void run_loss_scale(const KernelArgs& args) {
+  const auto& attrs = args.attributes<LossScaleAttrs>();
+  auto* const total = static_cast<double*>(args.workspace);
+  const LossScale s{args.in[0].as<const float>(),
+                    args.in[1].as<const std::int64_t>(),
+                    args.in[2].as<const std::int64_t>(),
+                    args.out[0].as<float>(),
+                    args.out[1].as<float>(),
+                    args.out[2].as<std::uint8_t>(),
+                    args.out[3].as<float>(),
+                    args.out[4].as<std::int64_t>(),
+                    args.out[5].as<std::int64_t>(),
+                    attrs.max_norm,
+                    attrs.interval};
+  for (std::size_t begin = 3; begin < args.in.size(); begin += kMostNorms) {
+    Norms norms{};
+    for (std::size_t i = begin; i < args.in.size() && norms.count < kMostNorms; ++i) {
+      norms.v[norms.count++] = args.in[i].as<const float>();
+    }
+    TRIVET_LAUNCH(loss_scale_kernel, dim3(1), dim3(kWarp), 0, args.stream, norms, total, begin == 3,
+                  begin + kMostNorms >= args.in.size(), s);
+  }
+}
+
 std::size_t clip_scale_workspace(const KernelSpec&, const Prepared*) { return sizeof(double); }
 
 void run_zero(const KernelArgs& args) {
@@ -155,6 +191,7 @@ constexpr KernelEntry kTable[] = {
     {"lion_step", computes<LionAttrs>, run_lion},
     {"average_step", averages, run_average},
     {"clip_scale", any_type, run_clip_scale, nullptr, clip_scale_workspace},
+    {"loss_scale_step", any_type, run_loss_scale, nullptr, clip_scale_workspace},
     {"zero", any_type, run_zero},
 };
 

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/rows.cuh"
 #include "kernels/math/philox.h"
+#include "trivet/kernels/attrs_optimizer.h"
 
 namespace trivet::kernels::cuda {
 
@@ -218,6 +219,41 @@ inline constexpr int kMostNorms = 256;
 struct Norms {
   const float* v[kMostNorms];
   int count;
+};
+
+// What loss_scale_step reads and writes.
+struct LossScale {
+  const float* scale;
+  const std::int64_t* good_steps;
+  const std::int64_t* skipped_steps;
+  float* factor;
+  float* norm;
+  std::uint8_t* taken;
+  float* next_scale;
+  std::int64_t* next_good_steps;
+  std::int64_t* next_skipped_steps;
+  double max_norm;
+  std::int64_t interval;
+
+  // `sum`: of all squared norms. Outputs may be written over their inputs.
+  TRIVET_DEVICE void finish(double sum) const {
+    const double old = static_cast<double>(*scale);
+    const std::int64_t good = *good_steps;
+    const std::int64_t skipped = *skipped_steps;
+    const bool is_finite = sum - sum == 0;
+    const double root = sqrt(sum) / old;
+    const double ratio = max_norm > 0 ? max_norm / (root + 1e-6) : 1;
+    const bool grows = is_finite && good + 1 >= interval;
+    double next = old;
+    if (!is_finite && old > kLeastLossScale) next = old / 2;
+    if (grows && old < kMostLossScale) next = old * 2;
+    *factor = is_finite ? static_cast<float>((ratio >= 1 ? 1 : ratio) / old) : 0.0f;
+    *norm = static_cast<float>(root);
+    *taken = is_finite ? 1 : 0;
+    *next_scale = static_cast<float>(next);
+    *next_good_steps = is_finite && !grows ? good + 1 : 0;
+    *next_skipped_steps = is_finite ? skipped : skipped + 1;
+  }
 };
 
 }  // namespace trivet::kernels::cuda

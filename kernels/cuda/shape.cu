@@ -1,4 +1,4 @@
-// Ops that move elements: transpose, expand, concat, split, slice, full.
+// Ops that move elements: transpose, expand, concat, split, slice, space_to_depth and back, trilu, full.
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/families.h"
 #include "trivet/kernels/attrs_shape.h"
@@ -108,6 +108,91 @@ void run_slice_backward(const KernelArgs& args) {
   });
 }
 
+// Walks the pixels in the order of the larger image (N, H, block, W, block, C): tensor `fine` is that image, the other
+// one has the block's rows and columns among its channels.
+Loop<2> block_loop(const TensorDesc& fine, const DepthAttrs& attrs, int fine_index) {
+  const std::int64_t block = attrs.blocksize;
+  const std::int64_t height = fine.shape[1] / block;
+  const std::int64_t width = fine.shape[2] / block;
+  const std::int64_t channels = fine.shape[3];
+  const bool dcr = attrs.mode == DepthOrder::dcr;
+  const std::int64_t column_step = dcr ? channels : 1;  // among the coarse channels
+  const std::int64_t pixel = block * block * channels;
+  const std::int64_t sizes[6] = {fine.shape[0], height, block, width, block, channels};
+  const std::int64_t coarse[6] = {height * width * pixel, width * pixel, block * column_step, pixel, column_step,
+                                  dcr ? 1 : block * block};
+  std::int64_t dense[6];
+  for (std::int64_t d = 5, stride = 1; d >= 0; stride *= sizes[d--]) dense[d] = stride;
+  Loop<2> loop;
+  for (int d = 0; d < 6; ++d) {
+    std::int64_t stride[2];
+    stride[fine_index] = dense[d];
+    stride[1 - fine_index] = coarse[d];
+    loop.add(sizes[d], stride);
+  }
+  return loop;
+}
+
+template <int kFine>
+void run_blocks(const KernelArgs& args) {
+  const View& x = args.in[0];
+  const View& y = args.out[0];
+  const Loop<2> loop = block_loop(kFine == kTo ? y : x, args.attributes<DepthAttrs>(), kFine);
+  with_word(x.dtype, [&](auto word) {
+    using T = decltype(word);
+    copy_strided(y.as<T>(), x.as<const T>(), loop, args.stream);
+  });
+}
+
+// The sides of a matrix's diagonal: element (row, column) stays if it lies at or beyond column - row = k. Packs without
+// an element that stays are not read. y may be x.
+struct Triangle {
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t k;
+  bool upper;
+};
+template <int N, class T>
+__global__ void __launch_bounds__(kBlock, 2) trilu_kernel(const T* x, T* y, Triangle t, std::int64_t packs) {
+  for (std::int64_t i = global_thread(); i < packs; i += global_threads()) {
+    const Quotient at = divide(i * N, t.columns);
+    const std::int64_t distance = at.rest - divide(at.quotient, t.rows).rest - t.k;
+    Pack<T, N> pack;
+    TRIVET_UNROLL
+    for (int k = 0; k < N; ++k) pack.v[k] = T{0};
+    if (t.upper ? distance + N > 0 : distance <= 0) {
+      const Pack<T, N> from = load_pack<N>(x + i * N);
+      TRIVET_UNROLL
+      for (int k = 0; k < N; ++k) pack.v[k] = (t.upper ? distance + k >= 0 : distance + k <= 0) ? from.v[k] : T{0};
+    }
+    store_pack(y + i * N, pack);
+  }
+}
+
+void run_trilu(const KernelArgs& args) {
+  const View& x_view = args.in[0];
+  const auto& attrs = args.attributes<TriluAttrs>();
+  const std::int64_t n = x_view.elements();
+  if (n == 0) return;
+  const std::int64_t rows = x_view.dim(-2);
+  const std::int64_t columns = x_view.dim(-1);
+  // Beyond these no element changes sides, and sums cannot overflow.
+  const std::int64_t k = attrs.k < -rows ? -rows : attrs.k > columns ? columns : attrs.k;
+  const Triangle triangle{rows, columns, k, attrs.upper};
+  with_word(x_view.dtype, [&](auto word) {
+    using T = decltype(word);
+    const T* const x = x_view.as<const T>();
+    T* const y = args.out[0].as<T>();
+    const auto launch = [&](auto size) {
+      constexpr int kN = decltype(size)::value;
+      TRIVET_LAUNCH((trilu_kernel<kN, T>), dim3(blocks_for(n / kN)), dim3(kBlock), 0, args.stream, x, y, triangle,
+                    n / kN);
+    };
+    const bool packed = columns % kPack<T> == 0 && is_aligned(x) && is_aligned(y);
+    packed ? launch(Size<kPack<T>>()) : launch(Size<1>());
+  });
+}
+
 void run_full(const KernelArgs& args) {
   const View& y = args.out[0];
   const std::uint64_t bits = element_bits(y.dtype, args.attributes<FullAttrs>().value);
@@ -118,9 +203,15 @@ void run_full(const KernelArgs& args) {
 }
 
 constexpr KernelEntry kTable[] = {
-    {"transpose", any_type, run_transpose}, {"expand", any_type, run_expand},
-    {"concat", any_type, run_concat},       {"split", any_type, run_split},
-    {"slice", any_type, run_slice},         {"slice_backward", any_type, run_slice_backward},
+    {"transpose", any_type, run_transpose},
+    {"expand", any_type, run_expand},
+    {"concat", any_type, run_concat},
+    {"split", any_type, run_split},
+    {"slice", any_type, run_slice},
+    {"slice_backward", any_type, run_slice_backward},
+    {"space_to_depth", any_type, run_blocks<kFrom>},
+    {"depth_to_space", any_type, run_blocks<kTo>},
+    {"trilu", any_type, run_trilu},
     {"full", any_type, run_full},
 };
 

@@ -39,6 +39,11 @@ class LocalCommunicator : public NumberedCommunicator {
     const std::lock_guard lock(mutex_);
     if (reason_.empty()) reason_ = "failed: " + reason;
   }
+  std::optional<Verdict> verdict() override {
+    const std::lock_guard lock(mutex_);
+    return reason_.empty() ? std::nullopt : std::optional(Verdict{0, reason_});
+  }
+  Verdict blame(const std::string& text) override { return verdict().value_or(Verdict{0, text}); }
 
  private:
   void begin_call(const char* operation) {
@@ -67,10 +72,10 @@ void NumberedCommunicator::begin(const char* operation) {
   until_ = Clock::now() + deadline_;
 }
 
-void NumberedCommunicator::fail(const Verdict& verdict) {
+void NumberedCommunicator::fail(const char* operation, std::uint64_t number, const Verdict& verdict) {
   failure_ = to_string(verdict);
   throw Error(ErrorCode::rank,
-              fmt::format("rank {} of {}: {}, call {}: {}", rank_, size_, operation_, number_, *failure_),
+              fmt::format("rank {} of {}: {}, call {}: {}", rank_, size_, operation, number, *failure_),
               verdict.rank >= 0 && verdict.rank != rank_ ? fmt::format("look into the log of rank {}", verdict.rank)
                                                          : std::string());
 }

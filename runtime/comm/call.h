@@ -10,6 +10,7 @@ class NumberedCommunicator : public Communicator {
  public:
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  milliseconds deadline() const override { return deadline_; }
 
  protected:
   static constexpr int kAllRanks = -1;  // as the root of a reduction
@@ -22,11 +23,12 @@ class NumberedCommunicator : public Communicator {
   // Begins the next call. Error(rank) if an earlier one has failed.
   void begin(const char* operation);
   // Throws Error(rank) about the call that is going on.
-  [[noreturn]] void fail(const Verdict& verdict);
+  [[noreturn]] void fail(const Verdict& verdict) { fail(operation_, number_, verdict); }
+  // About one that was begun before.
+  [[noreturn]] void fail(const char* operation, std::uint64_t number, const Verdict& verdict);
 
   std::uint64_t number() const { return number_; }
   TimePoint until() const { return until_; }
-  milliseconds deadline() const { return deadline_; }
 
  private:
   const int rank_, size_;

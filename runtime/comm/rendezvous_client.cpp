@@ -165,6 +165,11 @@ void RendezvousClient::read_until_verdict() {
   }
 }
 
+std::optional<Verdict> RendezvousClient::verdict() {
+  const std::lock_guard lock(mutex_);
+  return verdict_;
+}
+
 Verdict RendezvousClient::report(ReportKind kind, int blamed, const std::string& text) noexcept {
   std::unique_lock lock(mutex_);
   const Verdict own{blamed, text};

@@ -12,13 +12,6 @@
 
 namespace trivet::comm {
 
-// Whose fault it is that the run fails (-1: not known), and what happened, as the end of a sentence: after "rank 2 "
-// if the rank is known.
-struct Verdict {
-  int rank = -1;
-  std::string text;
-};
-
 std::string to_string(const Verdict& verdict);
 
 class RendezvousClient {
@@ -39,6 +32,9 @@ class RendezvousClient {
 
   // From now on calls `failed`, from a thread of its own, when there is a verdict. No set() or get() after this.
   void watch(std::function<void()> failed);
+
+  // What watch() has found.
+  std::optional<Verdict> verdict();
 
   // Tells of a failure, and waits for the verdict about it: at most a second.
   Verdict report(ReportKind kind, int blamed, const std::string& text) noexcept;

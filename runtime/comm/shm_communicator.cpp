@@ -141,12 +141,55 @@ void ShmCommunicator::check_call(int peer) {
 
 void ShmCommunicator::check_peer(int peer, std::uint32_t step) {
   if (segment_->failure().state != FailureState::none) fail_as_published();
-  const RankState& other = segment_->rank(peer);
-  const bool left = other.left != 0;
-  if (!left && start_time(other.pid) == other.start_time) return;
-  if (reached(other.events.load(), step)) return;  // it went after it had done what is waited for
-  publish({peer, left ? "has left the run before" : fmt::format("(process {}) has ended", other.pid)});
+  const std::optional<Verdict> fault = fault_of(peer);
+  if (!fault) return;
+  if (reached(segment_->rank(peer).events.load(), step)) return;  // it went after it had done what is waited for
+  publish(*fault);
   fail_as_published();
+}
+
+// If it is no longer there.
+std::optional<Verdict> ShmCommunicator::fault_of(int peer) const {
+  const RankState& other = segment_->rank(peer);
+  if (other.left != 0) return Verdict{peer, "has left the run before"};
+  if (start_time(other.pid) == other.start_time) return std::nullopt;
+  return Verdict{peer, fmt::format("(process {}) has ended", other.pid)};
+}
+
+std::optional<Verdict> ShmCommunicator::verdict() {
+  for (int r = 0; r < size() && segment_->failure().state == FailureState::none; ++r) {
+    if (r == rank()) continue;
+    if (const std::optional<Verdict> fault = fault_of(r)) publish(*fault);
+  }
+  if (segment_->failure().state == FailureState::none) return std::nullopt;
+  return published();
+}
+
+// The others find out at nearly the same time that they are stuck, too: who has not said so after a while is at fault.
+Verdict ShmCommunicator::blame(const std::string& text) {
+  constexpr milliseconds kPatience(300);
+  segment_->rank(rank()).stuck = 1;
+  std::vector<std::string> silent;
+  int last = -1;
+  for (const TimePoint until = Clock::now() + kPatience; remaining(until) > milliseconds(0);) {
+    if (const std::optional<Verdict> known = verdict()) return *known;
+    silent.clear();
+    for (int r = 0; r < size(); ++r) {
+      if (segment_->rank(r).stuck != 0) continue;
+      silent.push_back(std::to_string(r));
+      last = r;
+    }
+    if (silent.empty()) break;
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  if (silent.empty()) {
+    publish({-1, text + ", though all ranks run: do all make the same calls?"});
+  } else if (silent.size() == 1) {
+    publish({last, fmt::format("(process {}) {}", segment_->rank(last).pid, text)});
+  } else {
+    publish({-1, fmt::format("ranks {} {}", trivet::join(silent, ", "), text)});
+  }
+  return published();
 }
 
 // At fault are those that are furthest behind: the others wait for them.
@@ -182,11 +225,11 @@ void ShmCommunicator::publish(const Verdict& verdict) noexcept {
   for (int r = 0; r < size(); ++r) futex_wake(segment_->rank(r).events);
 }
 
-void ShmCommunicator::fail_as_published() {
-  FailureState& failure = segment_->failure();
+Verdict ShmCommunicator::published() const {
+  const FailureState& failure = segment_->failure();
   for (int i = 0; i < 100 && failure.state != FailureState::written; ++i) std::this_thread::sleep_for(milliseconds(1));
-  if (failure.state != FailureState::written) fail({-1, "a rank has failed, and ended before it could say why"});
-  fail({failure.rank, std::string(failure.text, strnlen(failure.text, kReasonBytes))});
+  if (failure.state != FailureState::written) return {-1, "a rank has failed, and ended before it could say why"};
+  return {failure.rank, std::string(failure.text, strnlen(failure.text, kReasonBytes))};
 }
 
 void ShmCommunicator::abort(const std::string& reason) noexcept { publish({rank(), "failed: " + reason}); }

@@ -26,6 +26,8 @@ class ShmCommunicator : public NumberedCommunicator {
   void broadcast(void* data, std::size_t bytes, int root) override;
   void barrier() override;
   void abort(const std::string& reason) noexcept override;
+  std::optional<Verdict> verdict() override;
+  Verdict blame(const std::string& text) override;
 
  private:
   struct Chunk {
@@ -51,7 +53,9 @@ class ShmCommunicator : public NumberedCommunicator {
   void check_call(int peer);
   void check_peer(int peer, std::uint32_t step);
   [[noreturn]] void fail_late(int peer);
-  [[noreturn]] void fail_as_published();
+  std::optional<Verdict> fault_of(int peer) const;
+  Verdict published() const;
+  [[noreturn]] void fail_as_published() { fail(published()); }
   void publish(const Verdict& verdict) noexcept;
 
   const std::unique_ptr<ShmSegment> segment_;

@@ -23,6 +23,7 @@ struct alignas(128) RankState {
   std::atomic<std::uint32_t> events;
   std::atomic<std::uint32_t> waiters;
   std::atomic<std::uint32_t> left;
+  std::atomic<std::uint32_t> stuck;                    // in what it does with the others by other means
   std::atomic<std::uint64_t> calls[kRememberedCalls];  // digests of its last calls
   std::int64_t pid;
   std::uint64_t start_time;

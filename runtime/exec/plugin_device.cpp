@@ -8,6 +8,7 @@
 #include "runtime/exec/plugin_library.h"
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
+#include "trivet/exec/device_ranks.h"
 #include "trivet/kernels/plugin_layout.h"
 
 namespace trivet {
@@ -18,9 +19,13 @@ using kernels::KernelEntry;
 using kernels::KernelSpec;
 using kernels::Prepared;
 
+std::string reason_of(const TrivetMessage& message) {
+  return {message.text, ::strnlen(message.text, sizeof message.text)};
+}
+
 void check(std::int32_t status, const TrivetMessage& message, const char* doing) {
   if (status == TRIVET_OK) return;
-  const std::string reason(message.text, ::strnlen(message.text, sizeof message.text));
+  const std::string reason = reason_of(message);
   if (status == TRIVET_NO_MEMORY) {
     throw Error(ErrorCode::memory, fmt::format("the device cannot {}: {}", doing, reason),
                 "use a smaller batch or model; `trivet plan` shows what takes the memory");
@@ -196,6 +201,11 @@ class PluginEvent final : public Event {
     device_->call("wait for an event", device_->api.hold_stream, event_, handle_of(stream));
   }
   void synchronize() override { device_->call("wait for an event", device_->api.synchronize_event, event_); }
+  bool reached() override {
+    std::int32_t reached = 0;
+    device_->call("look at an event", device_->api.event_reached, event_, &reached);
+    return reached != 0;
+  }
 
  private:
   Opened device_;
@@ -215,6 +225,48 @@ class PluginRecording final : public Recording {
  private:
   Opened device_;
   TrivetGraph* graph_;
+};
+
+static_assert(sizeof(TrivetPiece) == sizeof(DevicePiece) && offsetof(TrivetPiece, out) == offsetof(DevicePiece, out) &&
+              offsetof(TrivetPiece, elements) == offsetof(DevicePiece, elements));
+static_assert(sizeof(TrivetRanksId) == kRanksIdBytes);
+static_assert(static_cast<int>(RanksOperation::broadcast) == TRIVET_BROADCAST &&
+              static_cast<int>(ReduceOp::min) == TRIVET_MIN);
+
+class PluginRanks final : public DeviceRanks {
+ public:
+  PluginRanks(Opened device, const std::string& id, int rank, int size) : device_(std::move(device)) {
+    TrivetRanksId plain{};
+    if (id.size() != sizeof plain.bytes) {
+      throw Error(ErrorCode::internal,
+                  fmt::format("an id of {} bytes for ranks, expected {}", id.size(), sizeof plain.bytes));
+    }
+    std::memcpy(plain.bytes, id.data(), id.size());
+    device_->call("join other ranks", device_->api.join_ranks, static_cast<const TrivetRanksId*>(&plain), rank, size,
+                  &ranks_);
+  }
+  PluginRanks(const PluginRanks&) = delete;
+  PluginRanks& operator=(const PluginRanks&) = delete;
+  ~PluginRanks() override { device_->api.release_ranks(device_->handle, ranks_); }
+  void call(const RanksCall& call, Stream& stream) override {
+    const TrivetRanksCall plain = {reinterpret_cast<const TrivetPiece*>(call.pieces.data()),
+                                   call.pieces.size(),
+                                   static_cast<std::int32_t>(call.operation),
+                                   static_cast<std::int32_t>(call.op),
+                                   call.root,
+                                   static_cast<std::uint8_t>(call.dtype)};
+    device_->call("speak with other ranks", device_->api.call_ranks, ranks_, &plain, handle_of(stream));
+  }
+  bool is_ready() override {
+    std::int32_t ready = 0;
+    device_->call("speak with other ranks", device_->api.ranks_ready, ranks_, &ready);
+    return ready != 0;
+  }
+  void abort() noexcept override { device_->api.abort_ranks(device_->handle, ranks_); }
+
+ private:
+  Opened device_;
+  TrivetRanks* ranks_ = nullptr;
 };
 
 class PluginDevice final : public Device, public Asynchronous {
@@ -282,6 +334,18 @@ class PluginDevice final : public Device, public Asynchronous {
     TrivetGraph* graph = nullptr;
     device_->call("record a step", device_->api.end_capture, handle_of(stream), &graph);
     return std::make_unique<PluginRecording>(device_, graph);
+  }
+  std::string make_ranks_id() const override {
+    TrivetRanksId id{};
+    TrivetMessage message{};
+    if (device_->api.make_ranks_id(device_->handle, &id, &message) != TRIVET_OK) {
+      throw Error(ErrorCode::usage, fmt::format("GPUs cannot speak with each other: {}", reason_of(message)),
+                  "`trivet doctor` shows what was found of NCCL");
+    }
+    return {id.bytes, sizeof id.bytes};
+  }
+  std::unique_ptr<DeviceRanks> join_ranks(const std::string& id, int rank, int size) const override {
+    return std::make_unique<PluginRanks>(device_, id, rank, size);
   }
 
  private:

@@ -179,6 +179,14 @@ PluginDevices count_devices(const TrivetBackend& backend) {
   return {std::max(count, 0), count > 0 ? std::string() : text_of(message.text)};
 }
 
+int count_gpus() {
+  try {
+    return count_devices(open_plugin()).count;
+  } catch (const Error&) {
+    return 0;
+  }
+}
+
 PluginReport examine_cuda() {
   PluginReport report;
   const std::vector<fs::path> folders = plugin_folders();

@@ -111,7 +111,7 @@ void Arena::set_state(const std::string& name, const TensorType& type, const voi
   }
   ++state_version_;
   device_->upload(address, host, type.bytes(), *stream_);
-  stream_->synchronize();
+  wait();
 }
 
 void Arena::set_state(const std::string& name, const Tensor& value) { set_state(name, value.type, value.data.data()); }
@@ -128,15 +128,20 @@ void Arena::set_state_rows(const std::string& name, std::int64_t first, std::int
   ++state_version_;
   device_->upload(address + static_cast<std::size_t>(first) * row, host, static_cast<std::size_t>(count) * row,
                   *stream_);
-  stream_->synchronize();
+  wait();
 }
 
 Tensor Arena::get_state(const std::string& name) const {
   const std::byte* address = state_address(name);
   Tensor t(states_.find(name)->value.type);
   device_->download(t.data.data(), address, t.data.size(), *stream_);
-  stream_->synchronize();
+  wait();
   return t;
+}
+
+void Arena::wait() const {
+  if (collectives_) collectives_->settle();
+  stream_->synchronize();
 }
 
 namespace {
@@ -150,7 +155,9 @@ Attributes attrs_of(const PlannedStep& step) {
 
 }  // namespace
 
-Session::Ranks Session::part_of(const std::string& op) {
+Session::Ranks Session::part_of(const PlannedStep& step) {
+  const std::string& op = step.op;
+  if (op.find("_ranks_") == std::string::npos || attrs_of<kernels::SumRanksAttrs>(step).ranks == 1) return Ranks::none;
   if (op == "sum_ranks_start") return Ranks::start_sum;
   if (op == "reduce_ranks_start") return Ranks::start_reduce;
   if (op == "sum_ranks_wait" || op == "reduce_ranks_wait" || op == "reduce_ranks_sent") return Ranks::wait;
@@ -164,7 +171,7 @@ Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan,
   arena_->region(Region::constant, *plan_);  // throws if the arena was not made for this plan
   for (const PlannedStep& step : plan_->steps) {
     Launch launch{&step,
-                  part_of(step.op),
+                  part_of(step),
                   {},
                   {},
                   arena_->region(Region::transient, *plan_) + step.workspace_offset,
@@ -181,7 +188,29 @@ Session::Session(std::shared_ptr<Arena> arena, std::shared_ptr<const Plan> plan,
   InputStaging::Layout layout = InputStaging::layout(*plan_, arena_->device().alignment());
   staged_ = std::move(layout.offsets);
   staged_bytes_ = layout.bytes;
+  segments_ = segments();
   recordings_.resize(InputStaging::kSlots);
+}
+
+// A sum in its own place: there is nothing to be done here.
+bool Session::puts_nothing(const Launch& launch) {
+  if (launch.ranks == Ranks::none || launch.out.size() > launch.in.size()) return false;
+  return std::equal(launch.out.begin(), launch.out.end(), launch.in.begin(),
+                    [](const kernels::View& out, const kernels::View& in) { return out.data == in.data; });
+}
+
+// A sum is waited for before its launch, all else is told to the others after it.
+std::vector<Session::Segment> Session::segments() const {
+  std::vector<Segment> result;
+  std::size_t begin = plan_->first_repeated;
+  for (std::size_t i = begin; i < launches_.size(); ++i) {
+    if (launches_[i].ranks == Ranks::none) continue;
+    const std::size_t end = launches_[i].ranks == Ranks::wait ? i : i + 1;
+    result.push_back({begin, end, &launches_[i]});
+    begin = end;
+  }
+  result.push_back({begin, launches_.size(), nullptr});
+  return result;
 }
 
 Session::~Session() {
@@ -211,6 +240,7 @@ void Session::set_input(const std::string& name, const void* data, std::size_t b
                                               p.type.bytes(), bytes));
   }
   if (InputStaging* staging = arena_->staging_.get()) {
+    if (arena_->collectives_ && staging->must_wait(this)) arena_->collectives_->settle();
     if (bytes > 0) std::memcpy(staging->host(staging->take(this)) + staged_.at(name), data, bytes);
     return;
   }
@@ -232,7 +262,7 @@ void Session::run() {
   } else {
     for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
   }
-  if (has_ranks_ && arena_->collectives_) arena_->collectives_->finish();
+  if (has_ranks_) arena_->collectives_->finish(arena_->stream());
   if (updates_states_) ++arena_->state_version_;
 }
 
@@ -241,30 +271,55 @@ void Session::run_beside_the_host(const Asynchronous& beside) {
   Stream& stream = arena_->stream();
   const std::size_t slot = staging.take(this);
   staging.upload(slot, staged_bytes_, stream);
-  // What kernels load when they are used first cannot be recorded, nor can what the host does between steps.
-  if (!has_run_ || has_ranks_) {
+  // What kernels load when they are used first cannot be recorded.
+  if (!has_run_) {
     put_on_stream(beside, slot);
     has_run_ = true;
   } else {
-    if (!recordings_[slot]) recordings_[slot] = record(beside, slot);
-    recordings_[slot]->launch(stream);
+    if (recordings_[slot].empty()) recordings_[slot] = record(beside, slot);
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      if (recordings_[slot][i]) recordings_[slot][i]->launch(stream);
+      if (segments_[i].told) tell_ranks(*segments_[i].told);
+    }
   }
   staging.release(slot, stream);
 }
 
-void Session::put_on_stream(const Asynchronous& beside, std::size_t slot) {
+void Session::put_inputs(const Asynchronous& beside, std::size_t slot) {
   for (const auto& [name, offset] : staged_) {
     const PlannedValue& p = named(plan_->inputs, name, "input");
     beside.copy(arena_->region(p.region, *plan_) + p.offset, arena_->staging_->on_device(slot) + offset, p.type.bytes(),
                 arena_->stream());
   }
+}
+
+void Session::put_on_stream(const Asynchronous& beside, std::size_t slot) {
+  put_inputs(beside, slot);
   for (std::size_t i = plan_->first_repeated; i < launches_.size(); ++i) launch(i);
 }
 
-std::unique_ptr<Recording> Session::record(const Asynchronous& beside, std::size_t slot) {
+std::vector<std::unique_ptr<Recording>> Session::record(const Asynchronous& beside, std::size_t slot) {
+  std::vector<std::unique_ptr<Recording>> result;
+  for (const Segment& segment : segments_) {
+    const auto first = launches_.begin() + static_cast<std::ptrdiff_t>(segment.begin);
+    const auto last = launches_.begin() + static_cast<std::ptrdiff_t>(segment.end);
+    const bool has_inputs = result.empty() && !staged_.empty();
+    if (!has_inputs && std::all_of(first, last, puts_nothing)) {
+      result.emplace_back();
+      continue;
+    }
+    result.push_back(record(beside, [&] {
+      if (has_inputs) put_inputs(beside, slot);
+      for (auto launch = first; launch != last; ++launch) run_kernel(*launch);
+    }));
+  }
+  return result;
+}
+
+std::unique_ptr<Recording> Session::record(const Asynchronous& beside, const std::function<void()>& what) {
   beside.begin_recording(arena_->stream());
   try {
-    put_on_stream(beside, slot);
+    what();
   } catch (...) {
     try {
       beside.end_recording(arena_->stream());
@@ -278,6 +333,13 @@ std::unique_ptr<Recording> Session::record(const Asynchronous& beside, std::size
 
 void Session::launch(std::size_t step) {
   const Launch& l = launches_[step];
+  if (l.ranks == Ranks::wait) tell_ranks(l);
+  run_kernel(l);
+  if (l.ranks != Ranks::none && l.ranks != Ranks::wait) tell_ranks(l);
+  if (poison_) poison_after(static_cast<int>(step));
+}
+
+void Session::run_kernel(const Launch& l) {
   const kernels::KernelArgs args = {l.in,
                                     l.out,
                                     l.workspace,
@@ -287,20 +349,18 @@ void Session::launch(std::size_t step) {
                                     arena_->stream().handle(),
                                     l.packed};
   l.step->packs ? l.step->kernel->pack(args) : l.step->kernel->run(args);
-  if (l.ranks != Ranks::none) tell_ranks(l);
-  if (poison_) poison_after(static_cast<int>(step));
 }
 
 void Session::tell_ranks(const Launch& launch) {
   const auto attrs = attrs_of<kernels::SumRanksAttrs>(*launch.step);
-  if (attrs.ranks == 1) return;
   Collectives& others = collectives(attrs.ranks);
+  Stream& stream = arena_->stream();
   const auto number = static_cast<int>(attrs.number);
-  if (launch.ranks == Ranks::wait) return others.wait(number);
-  if (launch.ranks == Ranks::start_sum) return others.start_sum(number, launch.out);
+  if (launch.ranks == Ranks::wait) return others.wait(number, stream);
+  if (launch.ranks == Ranks::start_sum) return others.start_sum(number, launch.out, stream);
   const auto root = static_cast<int>(attrs_of<kernels::RootedRanksAttrs>(*launch.step).root);
-  if (launch.ranks == Ranks::start_reduce) return others.start_reduce(number, root, launch.out);
-  others.start_broadcast(number, root, launch.ranks == Ranks::send ? launch.in : launch.out);
+  if (launch.ranks == Ranks::start_reduce) return others.start_reduce(number, root, launch.out, stream);
+  others.start_broadcast(number, root, launch.ranks == Ranks::send ? launch.in : launch.out, stream);
 }
 
 Collectives& Session::collectives(std::int64_t ranks) const {
@@ -324,7 +384,7 @@ void Session::read_output(const std::string& name, void* data, std::size_t bytes
                                               to_string(p.type), p.type.bytes(), bytes));
   }
   arena_->device().download(data, arena_->region(p.region, *plan_) + p.offset, bytes, arena_->stream());
-  arena_->stream().synchronize();
+  arena_->wait();
 }
 
 Tensor Session::output(const std::string& name) const {

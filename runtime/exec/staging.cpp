@@ -40,6 +40,14 @@ InputStaging::~InputStaging() {
   }
 }
 
+bool InputStaging::must_wait(const void* holder) const {
+  for (const Slot& slot : slots_) {
+    if (slot.holder == holder) return false;
+  }
+  const Slot& next = slots_[slots_[next_].holder ? (next_ + 1) % kSlots : next_];
+  return !next.holder && !next.read->reached();
+}
+
 std::size_t InputStaging::take(const void* holder) {
   for (std::size_t i = 0; i < kSlots; ++i) {
     if (slots_[i].holder == holder) return i;

@@ -29,6 +29,8 @@ class InputStaging {
   InputStaging& operator=(const InputStaging&) = delete;
   ~InputStaging();
 
+  // Whether take() would have to wait for the device.
+  bool must_wait(const void* holder) const;
   // The slot that `holder` has taken, or a free one, taken for it as soon as the device has read what was there.
   // Error(internal) if others hold all.
   std::size_t take(const void* holder);

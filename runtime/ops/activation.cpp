@@ -26,7 +26,7 @@ std::vector<TensorType> infer_celu(const OpContext& context) {
 }
 
 std::vector<TensorType> infer_prelu(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   const TensorType &x = context.in(0), &slope = context.in(1);
   if (slope.dtype != x.dtype) {
     context.fail(fmt::format("slope is {}, expected {} as x is", dtype_name(slope.dtype), dtype_name(x.dtype)));

@@ -38,7 +38,7 @@ void require_mask(const OpContext& context, int input, const Shape& scores) {
 
 // Checks q, k, v, which are inputs 0 to 2, and the mask; gives the shape of the scores.
 Shape checked_scores(const OpContext& context, int mask) {
-  require_f32_or_bf16(context, 0, "q");
+  require_compute_type(context, 0, "q");
   require_heads(context, 0, "q");
   require_heads(context, 1, "k");
   require_heads(context, 2, "v");
@@ -120,7 +120,7 @@ std::int64_t turned_elements(const OpContext& context) {
 }
 
 std::vector<TensorType> infer_rotary(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   require_heads(context, 0, "x");
   const TensorType& x = context.in(0);
   const std::int64_t half = turned_elements(context) / 2;

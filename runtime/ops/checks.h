@@ -16,10 +16,12 @@ inline void require_f32(const OpContext& context, int input, std::string_view na
 }
 
 // The types that ops compute on.
-inline void require_f32_or_bf16(const OpContext& context, int input, std::string_view name) {
+constexpr bool is_compute_type(DType type) { return type == DType::f32 || type == DType::bf16 || type == DType::f16; }
+
+inline void require_compute_type(const OpContext& context, int input, std::string_view name) {
   const DType dtype = context.in(input).dtype;
-  if (dtype != DType::f32 && dtype != DType::bf16) {
-    context.fail(fmt::format("{} is {}, expected f32 or bf16", name, dtype_name(dtype)));
+  if (!is_compute_type(dtype)) {
+    context.fail(fmt::format("{} is {}, expected f32, bf16 or f16", name, dtype_name(dtype)));
   }
 }
 

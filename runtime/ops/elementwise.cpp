@@ -23,13 +23,13 @@ bool is_integer(DType type) {
   return type == DType::i8 || type == DType::u8 || type == DType::i32 || type == DType::i64;
 }
 
-bool is_number(DType type) { return type == DType::f32 || type == DType::bf16 || is_integer(type); }
+bool is_number(DType type) { return is_compute_type(type) || is_integer(type); }
 
 void require_numbers(const OpContext& context) {
   require_same_dtype(context, 0, 1);
   const DType type = context.in(0).dtype;
   if (!is_number(type)) {
-    context.fail(fmt::format("the inputs are {}, expected f32, bf16, i8, u8, i32 or i64", dtype_name(type)));
+    context.fail(fmt::format("the inputs are {}, expected f32, bf16, f16, i8, u8, i32 or i64", dtype_name(type)));
   }
 }
 
@@ -38,7 +38,7 @@ Shape broadcast_inputs(const OpContext& context) {
 }
 
 std::vector<TensorType> infer_float_binary(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "a");
+  require_compute_type(context, 0, "a");
   require_same_dtype(context, 0, 1);
   return {{context.in(0).dtype, broadcast_inputs(context)}};
 }

@@ -5,12 +5,12 @@
 namespace trivet {
 
 std::vector<TensorType> infer_float(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   return {context.in(0)};
 }
 
 std::vector<TensorType> infer_backward(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "dy");
+  require_compute_type(context, 0, "dy");
   require_type(context, 1, "the saved value", context.in(0));
   return {context.in(0)};
 }

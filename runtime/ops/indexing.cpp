@@ -19,13 +19,6 @@ using kernels::ScatterElementsAttrs;
 using kernels::ScatterNdAttrs;
 using kernels::ScatterReduction;
 
-void require_compute_type(const OpContext& context, int input, std::string_view name) {
-  const DType type = context.in(input).dtype;
-  if (type != DType::f32 && type != DType::bf16) {
-    context.fail(fmt::format("{} is {}, expected f32 or bf16", name, dtype_name(type)));
-  }
-}
-
 // --- embedding ---
 
 Shape embedded_shape(const Shape& ids, std::int64_t width) {
@@ -36,9 +29,7 @@ Shape embedded_shape(const Shape& ids, std::int64_t width) {
 
 std::vector<TensorType> infer_embedding(const OpContext& context) {
   const TensorType& table = context.in(0);
-  if (table.dtype != DType::f32 && table.dtype != DType::bf16 && table.dtype != DType::f16) {
-    context.fail(fmt::format("the table is {}, expected f32, bf16 or f16", dtype_name(table.dtype)));
-  }
+  require_compute_type(context, 0, "the table");
   require_indices(context, 1, "the ids");
   context.require(table.rank() == 2 && table.dim(0) > 0, "the table is not of shape (V, D) with V > 0");
   return {{table.dtype, embedded_shape(context.in(1).shape, table.dim(1))}};
@@ -133,11 +124,10 @@ std::vector<TensorType> infer_gather_elements(const OpContext& context) {
 
 void require_reducible(const OpContext& context, ScatterReduction reduction) {
   const DType type = context.in(0).dtype;
-  if (reduction == ScatterReduction::none || type == DType::f32 || type == DType::bf16 || type == DType::i32 ||
-      type == DType::i64) {
+  if (reduction == ScatterReduction::none || is_compute_type(type) || type == DType::i32 || type == DType::i64) {
     return;
   }
-  context.fail(fmt::format("x is {}, expected f32, bf16, i32 or i64", dtype_name(type)),
+  context.fail(fmt::format("x is {}, expected f32, bf16, f16, i32 or i64", dtype_name(type)),
                "reduction none takes every dtype");
 }
 

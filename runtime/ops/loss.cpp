@@ -24,7 +24,7 @@ using kernels::TopKCorrectAttrs;
 
 // Checks logits f32 or bf16 (N, C); gives the type f32 (N) of the loss.
 TensorType check_logits(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "logits");
+  require_compute_type(context, 0, "logits");
   const TensorType& logits = context.in(0);
   if (logits.rank() != 2) context.fail(fmt::format("logits have rank {}, expected 2: (N, C)", logits.rank()));
   context.require(logits.dim(1) > 0, "logits have no classes");

@@ -38,7 +38,7 @@ TensorType f32(Shape shape) { return {DType::f32, std::move(shape)}; }
 
 // The type of one f32 for each channel of x, which is f32 or bf16.
 TensorType channels_of(const OpContext& context, int image, int least_rank) {
-  require_f32_or_bf16(context, image, "x");
+  require_compute_type(context, image, "x");
   const TensorType& x = context.in(image);
   if (x.rank() < least_rank) {
     context.fail(

@@ -12,6 +12,7 @@ using kernels::AdamWAttrs;
 using kernels::AverageAttrs;
 using kernels::ClipScaleAttrs;
 using kernels::LionAttrs;
+using kernels::LossScaleAttrs;
 using kernels::ParameterRounding;
 using kernels::SgdAttrs;
 
@@ -33,8 +34,8 @@ const TensorType kStep{DType::i64, {}};
 
 // param and grad, of one shape, each f32 or bf16. Returns the type of the optimizer's state: f32.
 TensorType checked_state(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "param");
-  require_f32_or_bf16(context, 1, "grad");
+  require_compute_type(context, 0, "param");
+  require_compute_type(context, 1, "grad");
   require_type(context, 1, "grad", {context.in(1).dtype, context.in(0).shape});
   return {DType::f32, context.in(0).shape};
 }
@@ -127,7 +128,7 @@ std::vector<TensorType> infer_average(const OpContext& context) {
     context.fail(fmt::format("attribute 'decay' is {}, expected 0 to 1", decay));
   }
   require_f32(context, 0, "average");
-  require_f32_or_bf16(context, 1, "param");
+  require_compute_type(context, 1, "param");
   require_type(context, 1, "param", {context.in(1).dtype, context.in(0).shape});
   return {context.in(0)};
 }
@@ -144,6 +145,20 @@ std::vector<TensorType> infer_clip_scale(const OpContext& context) {
   return {kScalar, kScalar};
 }
 
+std::vector<TensorType> infer_loss_scale(const OpContext& context) {
+  const auto& attrs = context.attrs<LossScaleAttrs>();
+  require_at_least_0(context, "max_norm", attrs.max_norm);
+  if (attrs.interval < 1) context.fail(fmt::format("attribute 'interval' is {}, expected at least 1", attrs.interval));
+  require_type(context, 0, "loss scale", kScalar);
+  require_type(context, 1, "good_steps", kStep);
+  require_type(context, 2, "skipped_steps", kStep);
+  for (int i = 3; i < context.num_inputs(); ++i) {
+    context.require(context.has(i), "each squared norm must be given");
+    require_type(context, i, fmt::format("squared norm {}", i - 3), kScalar);
+  }
+  return {kScalar, kScalar, {DType::boolean, {}}, kScalar, kStep, kStep};
+}
+
 std::vector<TensorType> infer_zero(const OpContext& context) { return {context.in(0)}; }
 
 // Operations per parameter, counted from the formulas (a division and a root count as one each).
@@ -154,6 +169,10 @@ Cost parameter_cost(const OpContext& context, std::span<const TensorType>) {
 
 Cost clip_scale_cost(const OpContext& context, std::span<const TensorType>) {
   return {.flops = static_cast<double>(context.num_inputs()) + 3};
+}
+
+Cost loss_scale_cost(const OpContext& context, std::span<const TensorType>) {
+  return {.flops = static_cast<double>(context.num_inputs()) + 5};
 }
 
 // x is not read.
@@ -251,6 +270,20 @@ std::vector<OpDef> optimizer_ops() {
        .attrs = Attributes<ClipScaleAttrs>().number("max_norm", &ClipScaleAttrs::max_norm, 1),
        .infer = infer_clip_scale,
        .cost = clip_scale_cost},
+      // (loss_scale, good_steps, skipped_steps, squared norms ...) -> (factor, norm, taken bool, loss_scale',
+      // good_steps', skipped_steps'). The norms are of gradients that are loss_scale times too large; norm is the true
+      // one of them together, and factor undoes the scale and clips to max_norm (0: does not clip). If a norm is not
+      // finite, the step is not to be taken: factor is 0 and the scale halves, down to 1. After `interval` steps in a
+      // row that were taken it doubles, up to 2^24. Micikevicius et al., "Mixed Precision Training" (2018).
+      {.name = "loss_scale_step",
+       .min_inputs = 4,
+       .max_inputs = kAnyInputs,
+       .attrs = Attributes<LossScaleAttrs>()
+                    .number("max_norm", &LossScaleAttrs::max_norm, 0)
+                    .integer("interval", &LossScaleAttrs::interval, 2000),
+       .infer = infer_loss_scale,
+       .cost = loss_scale_cost,
+       .in_place = {{3, 0}, {4, 1}, {5, 2}}},
       // x -> zeros of x's type, of which it may take the memory.
       {.name = "zero", .infer = infer_zero, .cost = zero_cost, .in_place = {{0, 0}}},
   };

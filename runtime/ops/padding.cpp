@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "runtime/ops/checks.h"
 #include "runtime/ops/families.h"
 #include "runtime/ops/lists.h"
 #include "trivet/kernels/attrs_padding.h"
@@ -64,10 +65,8 @@ std::vector<TensorType> infer_pad(const OpContext& context) {
 
 std::vector<TensorType> infer_pad_backward(const OpContext& context) {
   const auto& attrs = context.attrs<PadAttrs>();
+  require_compute_type(context, 0, "dy");
   TensorType dx = context.in(0);
-  if (dx.dtype != DType::f32 && dx.dtype != DType::bf16) {
-    context.fail(fmt::format("dy is {}, expected f32 or bf16", dtype_name(dx.dtype)));
-  }
   for (const AxisPad& pad : axis_pads(context, attrs)) {
     std::int64_t& size = dx.shape[static_cast<std::size_t>(pad.axis)];
     if (size < pad.before + pad.after) {

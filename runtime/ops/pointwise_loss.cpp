@@ -14,7 +14,7 @@ using kernels::HuberLossAttrs;
 
 // predictions: f32 or bf16; targets f32. Gives the type f32 (N) of the loss.
 TensorType check_pair(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "the prediction");
+  require_compute_type(context, 0, "the prediction");
   const TensorType& x = context.in(0);
   context.require(x.rank() >= 1, "the prediction is a scalar, expected samples (N, ..)");
   require_type(context, 1, "the target", {DType::f32, x.shape});

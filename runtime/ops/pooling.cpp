@@ -127,36 +127,36 @@ Shape listed_shape(const OpContext& context, const IntList& list) {
   return image;
 }
 
-// x: f32, bf16, u8 or i8; y has the same.
+// x: f32, bf16, f16, u8 or i8; y has the same.
 std::vector<TensorType> infer_max(const OpContext& context) {
   const TensorType& x = context.in(0);
-  if (x.dtype != DType::f32 && x.dtype != DType::bf16 && x.dtype != DType::u8 && x.dtype != DType::i8) {
-    context.fail(fmt::format("x is {}, expected f32, bf16, u8 or i8", dtype_name(x.dtype)));
+  if (!is_compute_type(x.dtype) && x.dtype != DType::u8 && x.dtype != DType::i8) {
+    context.fail(fmt::format("x is {}, expected f32, bf16, f16, u8 or i8", dtype_name(x.dtype)));
   }
   return {{x.dtype, pooled_shape(context, context.attrs<MaxPoolAttrs>(), x.shape)}};
 }
 
 // x: f32 or bf16; y has the same.
 std::vector<TensorType> infer_average(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   const TensorType& x = context.in(0);
   return {{x.dtype, pooled_shape(context, context.attrs<AveragePoolAttrs>(), x.shape)}};
 }
 
 std::vector<TensorType> infer_adaptive(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   const TensorType& x = context.in(0);
   return {{x.dtype, adaptive_shape(context, context.attrs<AdaptivePoolAttrs>().output_size, x.shape)}};
 }
 
 std::vector<TensorType> infer_global(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   return {{context.in(0).dtype, global_shape(context, context.in(0).shape)}};
 }
 
 // dy, x, y: f32 or bf16, the same.
 std::vector<TensorType> infer_max_backward(const OpContext& context) {
-  require_f32_or_bf16(context, 1, "x");
+  require_compute_type(context, 1, "x");
   const TensorType& x = context.in(1);
   const TensorType y{x.dtype, pooled_shape(context, context.attrs<MaxPoolAttrs>(), x.shape)};
   require_type(context, 0, "dy", y);
@@ -167,7 +167,7 @@ std::vector<TensorType> infer_max_backward(const OpContext& context) {
 std::vector<TensorType> infer_average_backward(const OpContext& context) {
   const auto& attrs = context.attrs<AveragePoolBackwardAttrs>();
   const Shape image = listed_shape(context, attrs.input_shape);
-  require_f32_or_bf16(context, 0, "dy");
+  require_compute_type(context, 0, "dy");
   const DType dtype = context.in(0).dtype;
   require_type(context, 0, "dy", {dtype, pooled_shape(context, attrs, image)});
   return {{dtype, image}};
@@ -183,7 +183,7 @@ void check_adaptive(const OpContext& context, const Shape& pooled, const Shape& 
 }
 
 std::vector<TensorType> infer_adaptive_max_backward(const OpContext& context) {
-  require_f32_or_bf16(context, 1, "x");
+  require_compute_type(context, 1, "x");
   const TensorType& x = context.in(1);
   check_adaptive(context, context.in(0).shape, x.shape);
   require_type(context, 0, "dy", {x.dtype, context.in(0).shape});
@@ -192,7 +192,7 @@ std::vector<TensorType> infer_adaptive_max_backward(const OpContext& context) {
 }
 
 std::vector<TensorType> infer_adaptive_average_backward(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "dy");
+  require_compute_type(context, 0, "dy");
   const Shape image = listed_shape(context, context.attrs<AdaptivePoolBackwardAttrs>().input_shape);
   check_adaptive(context, context.in(0).shape, image);
   return {{context.in(0).dtype, image}};

@@ -51,13 +51,6 @@ void check_channels(const OpContext& context, const ConvWindow& window, const Sh
 
 }  // namespace
 
-void require_compute_type(const OpContext& context, int input, std::string_view name) {
-  const DType dtype = context.in(input).dtype;
-  if (dtype != DType::f32 && dtype != DType::bf16) {
-    context.fail(fmt::format("{} is {}, expected f32 or bf16", name, dtype_name(dtype)));
-  }
-}
-
 void check_weight_types(const OpContext& context, int x, int w, int bias, std::int64_t channels) {
   require_compute_type(context, x, "x");
   const DType type = context.in(w).dtype;

@@ -1,15 +1,11 @@
 // Rules that the shape rules and gradients of matrix products and convolutions share.
 #pragma once
 
-#include <string_view>
-
+#include "runtime/ops/checks.h"
 #include "trivet/kernels/attrs_convolution.h"
 #include "trivet/ops/grad_context.h"
 
 namespace trivet {
-
-// x is f32 or bf16.
-void require_compute_type(const OpContext& context, int input, std::string_view name);
 
 // Weights and bias may be f32 beside a bf16 x: f32 masters of a model that computes in bf16. The weights are then
 // rounded as they are used, and their gradient is f32. A bias has the dtype of the weights.

@@ -17,7 +17,7 @@ using kernels::RandomNormalAttrs;
 using kernels::RandomUniformAttrs;
 
 std::vector<TensorType> infer_dropout(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   context.require(context.in(0).rank() >= 1, "x is a scalar, expected a first axis of samples");
   require_type(context, 1, "step", {DType::i64, {}});
   require_type(context, 2, "sample", {DType::i64, {context.in(0).dim(0)}});

@@ -16,7 +16,7 @@ constexpr int kMostSummed = 256;  // tensors of one sum, or of one broadcast
 std::vector<TensorType> tensors_of_a_sum(const OpContext& context, int count) {
   std::vector<TensorType> out;
   for (int i = 0; i < count; ++i) {
-    require_f32_or_bf16(context, i, fmt::format("tensor {}", i));
+    require_compute_type(context, i, fmt::format("tensor {}", i));
     if (context.in(i).dtype != context.in(0).dtype) context.fail("the tensors of one sum must have one type");
     out.push_back(context.in(i));
   }

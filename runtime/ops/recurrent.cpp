@@ -38,7 +38,7 @@ void require_optional(const OpContext& context, int input, const char* name, con
 
 // Checks (x, w, r) of a layer with `gates` gates.
 Sizes checked_sizes(const OpContext& context, Direction direction, std::int64_t gates) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   require_rank(context, 0, "x", 3, "(N, T, F)");
   require_rank(context, 2, "r", 3, "(directions, gates * H, H)");
   const TensorType& x = context.in(0);

@@ -32,14 +32,14 @@ enum class Takes { floats, numbers, bytes_too };
 template <Takes kTakes>
 void require_reducible(const OpContext& context) {
   const DType type = context.in(0).dtype;
-  bool good = type == DType::f32 || type == DType::bf16;
+  bool good = is_compute_type(type);
   if (kTakes != Takes::floats) good = good || type == DType::i32 || type == DType::i64;
   if (kTakes == Takes::bytes_too) good = good || type == DType::u8 || type == DType::i8;
   if (good) return;
-  context.fail(fmt::format("x is {}, expected f32{}", dtype_name(type),
-                           kTakes == Takes::floats    ? " or bf16"
-                           : kTakes == Takes::numbers ? ", bf16, i32 or i64"
-                                                      : ", bf16, i32, i64, u8 or i8"));
+  context.fail(fmt::format("x is {}, expected f32, bf16{}", dtype_name(type),
+                           kTakes == Takes::floats    ? " or f16"
+                           : kTakes == Takes::numbers ? ", f16, i32 or i64"
+                                                      : ", f16, i32, i64, u8 or i8"));
 }
 
 template <Takes kTakes>

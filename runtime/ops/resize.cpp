@@ -50,8 +50,9 @@ void require_image(const OpContext& context, std::string_view name) {
 
 void require_float(const OpContext& context, std::string_view name) {
   const DType type = context.in(0).dtype;
-  if (type == DType::f32 || type == DType::bf16) return;
-  context.fail(fmt::format("{} is {}, expected f32 or bf16", name, dtype_name(type)), "mode nearest takes every dtype");
+  if (is_compute_type(type)) return;
+  context.fail(fmt::format("{} is {}, expected f32, bf16 or f16", name, dtype_name(type)),
+               "mode nearest takes every dtype");
 }
 
 Shape with_spatial(const TensorType& type, const Shape& spatial) {

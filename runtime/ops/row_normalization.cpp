@@ -19,7 +19,7 @@ struct RowTypes {
 
 // x is f32 or bf16.
 RowTypes rows_of(const OpContext& context, int input, std::int64_t axis) {
-  require_f32_or_bf16(context, input, "x");
+  require_compute_type(context, input, "x");
   const TensorType& x = context.in(input);
   context.require(x.rank() >= 1, "x is a scalar, expected at least the axis to normalize");
   context.require(x.elements() > 0, "x has no elements");

@@ -10,14 +10,14 @@ using kernels::SoftmaxAttrs;
 
 // x: f32 or bf16; y has the same.
 std::vector<TensorType> infer_softmax(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   context.axis(context.attrs<SoftmaxAttrs>().axis);
   return {context.in(0)};
 }
 
 // dy and y: f32 or bf16, the same.
 std::vector<TensorType> infer_softmax_backward(const OpContext& context) {
-  require_f32_or_bf16(context, 1, "y");
+  require_compute_type(context, 1, "y");
   require_type(context, 0, "dy", context.in(1));
   context.axis(context.attrs<SoftmaxAttrs>().axis);
   return {context.in(1)};

@@ -19,23 +19,25 @@ std::vector<TensorType> infer_number(const OpContext& context) {
   switch (context.in(0).dtype) {
     case DType::f32:
     case DType::bf16:
+    case DType::f16:
     case DType::i8:
     case DType::u8:
     case DType::i32:
     case DType::i64:
       return {context.in(0)};
     default:
-      context.fail(fmt::format("x is {}, expected f32, bf16, i8, u8, i32 or i64", dtype_name(context.in(0).dtype)));
+      context.fail(
+          fmt::format("x is {}, expected f32, bf16, f16, i8, u8, i32 or i64", dtype_name(context.in(0).dtype)));
   }
 }
 
 std::vector<TensorType> infer_signed(const OpContext& context) {
-  context.require(context.in(0).dtype != DType::u8, "x is u8, expected f32, bf16, i8, i32 or i64");
+  context.require(context.in(0).dtype != DType::u8, "x is u8, expected f32, bf16, f16, i8, i32 or i64");
   return infer_number(context);
 }
 
 std::vector<TensorType> infer_test(const OpContext& context) {
-  require_f32_or_bf16(context, 0, "x");
+  require_compute_type(context, 0, "x");
   return {{DType::boolean, context.in(0).shape}};
 }
 

@@ -24,8 +24,12 @@ bool is_weight(const Value& value) {
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, DType weights)
-      : graph_(graph), result_(graph.name()), mapping_(graph.values().size(), kNoValue), casts_(graph.values().size()) {
+  Lowering(const Graph& graph, DType low, DType weights)
+      : graph_(graph),
+        low_(low),
+        result_(graph.name()),
+        mapping_(graph.values().size(), kNoValue),
+        casts_(graph.values().size()) {
     for (std::size_t i = 0; i < graph.values().size(); ++i) {
       const Value& v = graph.values()[i];
       const TensorType type{is_weight(v) ? weights : v.type.dtype, v.type.shape};
@@ -67,14 +71,14 @@ class Lowering {
     if (v == kNoValue) return v;
     const DType dtype = graph_.type(v).dtype;
     if (dtype != DType::f32) return now(v);
-    if (moves_elements(node)) return as(v, any_lowered(node) ? DType::bf16 : dtype);
+    if (moves_elements(node)) return as(v, any_lowered(node) ? low_ : dtype);
     const std::span<const int> low = bf16_inputs(node.op->name);
-    return as(v, std::find(low.begin(), low.end(), static_cast<int>(i)) != low.end() ? DType::bf16 : dtype);
+    return as(v, std::find(low.begin(), low.end(), static_cast<int>(i)) != low.end() ? low_ : dtype);
   }
 
   bool any_lowered(const Node& node) {
     return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) {
-      return v != kNoValue && graph_.type(v).dtype == DType::f32 && result_.type(now(v)).dtype == DType::bf16;
+      return v != kNoValue && graph_.type(v).dtype == DType::f32 && result_.type(now(v)).dtype == low_;
     });
   }
 
@@ -92,6 +96,7 @@ class Lowering {
   }
 
   const Graph& graph_;
+  const DType low_;  // what is computed in
   Graph result_;
   std::vector<ValueId> mapping_;
   std::vector<std::map<DType, ValueId>> casts_;
@@ -99,6 +104,8 @@ class Lowering {
 
 }  // namespace
 
-Graph to_bf16(const Graph& graph, DType weights) { return Lowering(graph, weights).run(); }
+Graph to_bf16(const Graph& graph, DType weights) { return Lowering(graph, DType::bf16, weights).run(); }
+
+Graph to_f16(const Graph& graph) { return Lowering(graph, DType::f16, DType::f32).run(); }
 
 }  // namespace trivet

@@ -43,8 +43,11 @@ ValueId build(Graph& graph, const ModelTask& task, std::int64_t samples, bool tr
 Graph lowered(Graph model, const std::string& precision) {
   if (precision == "bf16") return to_bf16(model);
   if (precision == "bf16_weights") return to_bf16(model, DType::bf16);
+  if (precision == "f16") return to_f16(model);
   return model;
 }
+
+bool scales_loss(const ModelTask& task) { return task.model.precision == "f16"; }
 
 // A model and its output: logits, numbers or a reconstruction.
 struct Forward {
@@ -105,6 +108,7 @@ Graph gradient_graph(const std::string& name, const ModelTask& task, const Train
     const ValueId inv_count = graph.input("inv_count", {DType::f32, {}});
     seed = apply(graph, "expand", {inv_count}, {{"shape", std::vector<std::int64_t>{samples}}}, "loss_gradient");
   }
+  if (scales_loss(task)) seed = scaled_by_loss_scale(graph, seed);
   grads = gradients(graph, loss, seed, trainable(graph));
   return std::move(forward.graph);
 }
@@ -177,6 +181,16 @@ void put_on_stack(Graph& graph, const Value& of, ValueId sum, ShardPlace place) 
   if (place.merges == 0) assign(graph, partial(graph, of, place.depth), sum);
 }
 
+// Of a step of several passes. Those over shards leave the statistic as it was; others have updated it already, and its
+// value from before the step is kept beside it.
+void guard_statistic(Graph& graph, const TrainConfig& config, ValueId taken, ValueId statistic) {
+  if (config.shards > 0) return guard_update(graph, taken, statistic);
+  const Value value = graph.value(statistic);
+  const ValueId before = graph.state(before_name(value.name), value.type, MemoryClass::optimizer, value.init);
+  guard_update(graph, taken, statistic, before);
+  assign(graph, before, update_of(graph, statistic));
+}
+
 void add_prediction(Graph& graph, ValueId out, const ModelTask& task) {
   if (task.goal() == Goal::label) out = apply(graph, "softmax", {out}, {}, "prediction");
   graph.set_output("prediction", out);
@@ -222,8 +236,12 @@ Graph step_graph(const ModelTask& task, const TrainConfig& config, std::int64_t 
   std::vector<ValueId> grads;
   Graph graph = gradient_graph(fmt::format("{}.step{}", task.model.name, samples), task, config, samples, grads);
   if (config.ranks > 1) sum_step(graph, config, grads);
-  add_updates(graph, config, trainable(graph), grads, task.seed);
-  if (config.average) add_averages(graph, config);
+  const std::vector<Update> statistics = graph.updates();
+  const ValueId taken = add_updates(graph, config, trainable(graph), grads, task.seed, scales_loss(task));
+  if (taken != kNoValue) {
+    for (const Update& update : statistics) guard_update(graph, taken, update.state);
+  }
+  if (config.average) add_averages(graph, config, taken);
   return graph;
 }
 
@@ -272,7 +290,7 @@ Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
   // The passes before have updated the running statistics, but for one rank's samples only, or left them as they were.
   const bool together = config.ranks > 1 || config.shards > 0;
   for (const Update& update : model.updates()) {
-    if (!together && !config.average) break;
+    if (!together && !config.average && !scales_loss(task)) break;
     const Value& value = model.value(update.state);
     statistics.push_back(graph.state(value.name, value.type, value.memory, value.init));
     if (!together) continue;
@@ -280,16 +298,20 @@ Graph apply_graph(const ModelTask& task, const TrainConfig& config) {
   }
   const std::vector<ValueId> own(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size()));
   if (config.ranks > 1) sums = sum_all(graph, config, sums, parameters);
-  add_updates(graph, config, parameters, {sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size())},
-              task.seed);
+  const ValueId taken = add_updates(graph, config, parameters,
+                                    {sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(parameters.size())},
+                                    task.seed, scales_loss(task));
   for (std::size_t i = parameters.size(); i < sums.size(); ++i) {
     assign(graph, statistics[i - parameters.size()], sums[i]);
+  }
+  if (taken != kNoValue) {
+    for (const ValueId statistic : statistics) guard_statistic(graph, config, taken, statistic);
   }
   if (config.shards == 0) {
     for (const ValueId sum : own)
       graph.set_update(sum, apply(graph, "zero", {sum}, {}, "zero." + graph.value(sum).name));
   }
-  if (config.average) add_averages(graph, config);
+  if (config.average) add_averages(graph, config, taken);
   return graph;
 }
 

@@ -74,6 +74,33 @@ ShardedStates sharded_states(const ModelTask& task, TrainConfig config) {
   return result;
 }
 
+bool computes(const kernels::KernelEntry* kernel, const Graph& graph, const Node& node, int threads) {
+  if (!kernel) return false;
+  std::vector<kernels::TensorDesc> in, out;
+  for (const ValueId v : node.inputs) in.push_back(v == kNoValue ? kernels::TensorDesc{} : graph.type(v).desc());
+  for (const ValueId v : node.outputs) out.push_back(graph.type(v).desc());
+  return kernel->supports({in, out, node.packed.data(), threads, false, false, kernel});
+}
+
+bool computes_on_cpu(const Graph& graph, const Node& node) {
+  return computes(kernels::cpu::find(node.op->name, kernels::cpu::best_isa()), graph, node, 1);
+}
+
+// What the device has no f16 kernel for is computed in f32.
+Graph fitted_to(const Device& device, const Graph& graph) {
+  return widen_f16(graph, [&](const Graph& whole, const Node& node) {
+    return computes(device.find(node.op->name), whole, node, device.threads());
+  });
+}
+
+// The pass as it is run: with its samples taken from the device's memory, if they are there.
+Graph fed(Graph graph, const ModelTask& task, const TrainConfig& config) {
+  if (config.resident == 0) return graph;
+  std::vector<std::string> names = {"y"};
+  for (const Field& field : task.input.fields) names.push_back(field.name);
+  return gather_inputs(graph, names, config.resident);
+}
+
 }  // namespace
 
 std::vector<std::int64_t> pieces(std::int64_t samples, std::int64_t piece) {
@@ -117,39 +144,29 @@ std::pair<std::int64_t, PlanPtr> TrainPlans::main_entry() const {
 }
 
 Graph optimized(const Graph& graph) {
-  return optimize(graph, [](const Graph& piece) { return evaluate(piece, {}, kernels::cpu::best_isa()); });
+  return optimize(graph, [](const Graph& piece) {
+    return evaluate(widen_f16(piece, computes_on_cpu), {}, kernels::cpu::best_isa());
+  });
 }
 
 PlanPtr compile_graph(const Graph& graph, StateLayout& states, const Device& device) {
-  const Graph rewritten = optimized(graph);
+  const Graph rewritten = fitted_to(device, optimized(graph));
   states.add(rewritten);
   return compile(rewritten, states, device);
 }
 
 TilePlans predict_plans(const ModelTask& task, const std::set<std::int64_t>& batches, StateLayout& states,
                         const Device& device) {
-  const auto graph = [&](std::int64_t samples) { return optimized(predict_graph(task, samples)); };
+  const auto graph = [&](std::int64_t samples) { return fitted_to(device, optimized(predict_graph(task, samples))); };
   return compile_tiles(graph, batches, states, device);
 }
-
-namespace {
-
-// The pass as it is run: with its samples taken from the device's memory, if they are there.
-Graph fed(Graph graph, const ModelTask& task, const TrainConfig& config) {
-  if (config.resident == 0) return graph;
-  std::vector<std::string> names = {"y"};
-  for (const Field& field : task.input.fields) names.push_back(field.name);
-  return gather_inputs(graph, names, config.resident);
-}
-
-}  // namespace
 
 TrainPlans plan_training(const ModelTask& task, const TrainConfig& config, const SampleCounts& counts,
                          const Device& device, std::size_t transient_budget) {
   TrainPlans plans;
   const auto fitted_plan = [&](const Graph& graph) {
     plans.graph_hash = graph.hash();
-    const Graph run = fed(graph, task, config);
+    const Graph run = fitted_to(device, fed(graph, task, config));
     plans.states.add(run);
     const FittedGraph fitted = fit_memory(run, plans.states, device, transient_budget);
     plans.recomputed = fitted.dropped;

@@ -99,15 +99,17 @@ void make(Communicator& communicator, const Call& call) {
 // What is started is put among the calls that wait for their turn.
 class QueuedCalls : public Collectives {
  public:
-  void start_sum(int number, std::span<const kernels::View> views) override {
+  void start_sum(int number, std::span<const kernels::View> views, Stream&) override {
     add(number, call_of(Call::Kind::sum, 0, views));
   }
-  void start_reduce(int number, int root, std::span<const kernels::View> views) override {
+  void start_reduce(int number, int root, std::span<const kernels::View> views, Stream&) override {
     add(number, call_of(Call::Kind::reduce, root, views));
   }
-  void start_broadcast(int number, int root, std::span<const kernels::View> views) override {
+  void start_broadcast(int number, int root, std::span<const kernels::View> views, Stream&) override {
     add(number, call_of(Call::Kind::broadcast, root, views));
   }
+  // The host waits in wait() and finish() already.
+  void settle() override {}
 
  private:
   virtual void add(int number, Call call) = 0;
@@ -129,12 +131,12 @@ class BackgroundCalls final : public QueuedCalls {
     thread_.join();
   }
 
-  void wait(int number) override {
+  void wait(int number, Stream&) override {
     std::unique_lock lock(mutex_);
     wait_until(lock, number + 1);
   }
 
-  void finish() override {
+  void finish(Stream&) override {
     std::unique_lock lock(mutex_);
     wait_until(lock, waiting_.empty() ? next_ : waiting_.rbegin()->first + 1);
     next_ = 0;
@@ -195,11 +197,11 @@ class CallsWhenWaitedFor final : public QueuedCalls {
  public:
   explicit CallsWhenWaitedFor(std::shared_ptr<Communicator> communicator) : communicator_(std::move(communicator)) {}
 
-  void wait(int number) override {
+  void wait(int number, Stream&) override {
     while (next_ <= number) make_next();
   }
 
-  void finish() override {
+  void finish(Stream&) override {
     while (!waiting_.empty()) make_next();
     next_ = 0;
   }
@@ -236,13 +238,24 @@ struct Course {
 
 }  // namespace
 
-Ranks::Ranks(std::shared_ptr<Communicator> communicator) : communicator_(std::move(communicator)) {
-  if (size() == 1) return;
-  if (communicator_->kind() == "shm") {
-    collectives_ = std::make_shared<CallsWhenWaitedFor>(communicator_);
-  } else {
-    collectives_ = std::make_shared<BackgroundCalls>(communicator_);
+Ranks::Ranks(std::shared_ptr<Communicator> communicator) : communicator_(std::move(communicator)) {}
+
+std::shared_ptr<Collectives> Ranks::collectives(const std::shared_ptr<const Device>& device, const TrainConfig& train) {
+  if (size() == 1) return nullptr;
+  if (!device->asynchronous()) {
+    if (communicator_->kind() == "shm") return std::make_shared<CallsWhenWaitedFor>(communicator_);
+    return std::make_shared<BackgroundCalls>(communicator_);
   }
+  if (train.shards > 0) {
+    throw Error(ErrorCode::job,
+                fmt::format("train.shards: {} with {} ranks on {}: GPUs add by NCCL, in an order that depends on the "
+                            "number of ranks",
+                            train.shards, size(), device->description()),
+                "leave train.shards out, or train on one GPU or on device: cpu");
+  }
+  JoinedDevices joined = join_devices(device, communicator_);
+  devices_ = std::move(joined.communicator);
+  return std::move(joined.collectives);
 }
 
 std::vector<double> Ranks::sum_rows(std::vector<double> rows, std::size_t width) const {
@@ -314,11 +327,12 @@ bool Ranks::agree(bool what) const {
 
 // Fills `bytes` with the state as its owner has it.
 void Ranks::broadcast(const Arena& arena, const ShardedStates::Entry& entry, std::span<std::byte> bytes) const {
-  if (entry.owner == rank()) {
+  const int root = std::max(entry.owner, 0);  // of what every rank has, rank 0's
+  if (root == rank()) {
     const Tensor own = arena.get_state(entry.value.name);
     std::copy(own.data.begin(), own.data.end(), bytes.begin());
   }
-  communicator_->broadcast(bytes.data(), bytes.size(), entry.owner);
+  communicator_->broadcast(bytes.data(), bytes.size(), root);
 }
 
 void Ranks::share_from_owners(Arena& arena, const ShardedStates& sharded) const {
@@ -362,7 +376,7 @@ void Ranks::load_optimizer(const CheckpointFolder& folder, std::int64_t step, Ar
   const auto give = [&](Tensor tensor) {
     const ShardedStates::Entry& entry = sharded.optimizer[i++];
     communicator_->broadcast(tensor.data.data(), tensor.data.size(), 0);
-    if (entry.owner == rank()) arena.set_state(entry.value.name, tensor);
+    if (entry.owner == rank() || entry.owner == ShardedStates::kEveryRank) arena.set_state(entry.value.name, tensor);
   };
   if (is_root()) {
     folder.load_optimizer(step, refs_of(sharded), [&](const TensorRef& ref, std::span<const std::byte> bytes) {
@@ -384,7 +398,7 @@ void Ranks::require_equal(const std::string& text, const std::string& what) cons
 }
 
 void Ranks::abort(const std::string& reason) const noexcept {
-  if (size() > 1) communicator_->abort(reason);
+  if (size() > 1) (devices_ ? devices_ : communicator_)->abort(reason);
 }
 
 }  // namespace trivet

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trivet/comm/communicator.h"
+#include "trivet/comm/device_communicator.h"
 #include "trivet/exec/collectives.h"
 #include "trivet/exec/session.h"
 #include "trivet/train/checkpoint.h"
@@ -24,8 +25,9 @@ class Ranks {
   // Rank 0 writes all files and decides what depends on them.
   bool is_root() const { return rank() == 0; }
 
-  // For the arena of the run; null if there are no others. Its sums are made by a thread of their own.
-  std::shared_ptr<Collectives> collectives() const { return collectives_; }
+  // For the arena of the run on that device; null if there are no others. Collective. On a GPU they are NCCL's, and
+  // Error(job) if `train` wants sums that NCCL does not make.
+  std::shared_ptr<Collectives> collectives(const std::shared_ptr<const Device>& device, const TrainConfig& train);
 
   // The sum, over all ranks, of rows of `width` numbers each, of which this rank has some: as many on each rank, a
   // power of two. Added in a balanced tree, so the bits do not depend on how many ranks the rows are spread over.
@@ -56,7 +58,7 @@ class Ranks {
   void broadcast(const Arena& arena, const ShardedStates::Entry& entry, std::span<std::byte> bytes) const;
 
   std::shared_ptr<Communicator> communicator_;
-  std::shared_ptr<Collectives> collectives_;
+  std::shared_ptr<Communicator> devices_;  // null: what the device computes is in the memory of the host
 };
 
 }  // namespace trivet

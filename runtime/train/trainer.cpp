@@ -11,6 +11,7 @@
 #include "trivet/base/error.h"
 #include "trivet/base/text.h"
 #include "trivet/exec/float_cast.h"
+#include "trivet/kernels/attrs_optimizer.h"
 
 namespace trivet {
 namespace {
@@ -51,7 +52,7 @@ void Trainer::Impl::prepare() {
   if (ranks.is_root()) folder.prepare();
   ranks.require_equal(plan.plans.graph_hash + data.digest(), "a model, settings or data");
   arena = std::make_shared<Arena>(device, plan.plans.states, plan.plans.all());
-  arena->set_collectives(ranks.collectives());
+  arena->set_collectives(ranks.collectives(device, job.train));
   step_passes = make_passes(arena, plan.plans.step);
   accumulate_passes = make_passes(arena, plan.plans.accumulate);
   shard_passes = make_passes(arena, plan.plans.shard);
@@ -265,6 +266,21 @@ void Trainer::Impl::optimizer_step(const Batch& batch, std::int64_t count, const
   after_step(all[0] / static_cast<double>(count), lr, grad_norm);
 }
 
+// Of a model in f16, after the step. Error(diverged) if it cannot fall any further.
+std::optional<LossScale> Trainer::Impl::read_loss_scale() const {
+  if (!arena->states().find(kLossScale)) return std::nullopt;
+  LossScale now;
+  now.scale = static_cast<double>(arena->get_state(kLossScale).as<float>()[0]);
+  now.skipped = arena->get_state(kSkippedSteps).as<std::int64_t>()[0];
+  const std::int64_t good = arena->get_state(kGoodSteps).as<std::int64_t>()[0];
+  if (now.scale > kernels::kLeastLossScale || good > 0 || now.skipped == 0) return now;
+  throw Error(ErrorCode::diverged,
+              fmt::format("step {} was skipped, like {} others, because a gradient in f16 was not finite, and the loss "
+                          "scale is at its least, {:g}",
+                          state.step, now.skipped - 1, now.scale),
+              "lower train.optimizer.lr, add train.clip_norm, or use model.precision: bf16; the last checkpoint stays");
+}
+
 void Trainer::Impl::after_step(double loss, double lr, std::optional<double> grad_norm) {
   if (!std::isfinite(loss)) {
     throw Error(ErrorCode::diverged,
@@ -272,9 +288,15 @@ void Trainer::Impl::after_step(double loss, double lr, std::optional<double> gra
                             state.epoch + 1, state.batch, lr),
                 kDivergedHint);
   }
-  if (state.step % log_every == 0 && ranks.is_root()) {
+  if (state.step % log_every != 0) return;
+  const std::optional<LossScale> loss_scale = read_loss_scale();
+  if (ranks.is_root()) {
     json record = {{"kind", "step"}, {"step", state.step}, {"epoch", state.epoch + 1}, {"loss", loss}, {"lr", lr}};
     if (grad_norm) record["grad_norm"] = *grad_norm;
+    if (loss_scale) {
+      record["loss_scale"] = loss_scale->scale;
+      record["skipped_steps"] = loss_scale->skipped;
+    }
     log.metrics(record);
   }
 }

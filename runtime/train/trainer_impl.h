@@ -15,6 +15,11 @@ namespace trivet {
 inline constexpr const char* kDivergedHint =
     "lower train.optimizer.lr, add warm-up steps or train.clip_norm; the last checkpoint stays";
 
+struct LossScale {
+  double scale = 0;
+  std::int64_t skipped = 0;  // steps of the run
+};
+
 struct Trainer::Impl {
   Impl(TrainJob j, TrainData read, std::shared_ptr<const Device> d, fs::path dir, RunLog& l,
        std::shared_ptr<Communicator> others);
@@ -55,6 +60,7 @@ struct Trainer::Impl {
   void feed(Pass& pass, const Batch& batch, Slice slice);
   void feed_nothing(Pass& pass);
   void weigh(const Batch& batch, std::int64_t count);
+  std::optional<LossScale> read_loss_scale() const;
   void after_step(double loss, double lr, std::optional<double> grad_norm);
   std::optional<Metrics> evaluate(const Dataset& samples, std::vector<std::int64_t> order, Evaluation* evaluation,
                                   const std::atomic<bool>* stop);

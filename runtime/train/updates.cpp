@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 #include "trivet/base/error.h"
 #include "trivet/ops/muon.h"
 #include "trivet/ops/registry.h"
 #include "trivet/passes/ranks.h"
+#include "trivet/train/plans.h"
 
 namespace trivet {
 namespace {
@@ -32,6 +35,8 @@ struct Step {
   ValueId scale;
   Attrs rounding;
 };
+
+constexpr double kFirstLossScale = 65536;
 
 constexpr std::int64_t kRoundingDraws = std::int64_t{1} << 32;  // far from the numbers of the dropout layers
 
@@ -168,15 +173,55 @@ bool keeps(const Owners& owners, const Value& parameter, const TrainConfig& conf
   return owners.empty() || owners.at(parameter.name) == config.rank;
 }
 
-// The state's value after the run.
+ValueId scalar_state(Graph& graph, const char* name, DType dtype, double init = 0) {
+  if (const auto known = graph.find(name)) return *known;
+  return graph.state(name, {dtype, {}}, MemoryClass::optimizer, {Init::Kind::constant, init});
+}
+
+ValueId loss_scale_state(Graph& graph) { return scalar_state(graph, kLossScale, DType::f32, kFirstLossScale); }
+
+// What the gradients are multiplied by, and with loss scaling whether the step is taken.
+struct GradientScale {
+  ValueId factor = kNoValue;
+  ValueId taken = kNoValue;
+};
+
+GradientScale add_clipping(Graph& graph, const std::vector<ValueId>& norms, double max_norm) {
+  const auto out = apply_all(graph, "clip_scale", norms, {{"max_norm", max_norm}}, "clip");
+  graph.set_output("grad_norm", out[1]);
+  return {out[0], kNoValue};
+}
+
+// Every rank has the same norms, and so comes to the same decision.
+GradientScale add_loss_scale(Graph& graph, const std::vector<ValueId>& norms, double max_norm) {
+  const std::array states = {loss_scale_state(graph), scalar_state(graph, kGoodSteps, DType::i64),
+                             scalar_state(graph, kSkippedSteps, DType::i64)};
+  std::vector<ValueId> inputs(states.begin(), states.end());
+  inputs.insert(inputs.end(), norms.begin(), norms.end());
+  const auto out = apply_all(graph, "loss_scale_step", inputs, {{"max_norm", max_norm}}, "loss_scale");
+  for (std::size_t i = 0; i < states.size(); ++i) graph.set_update(states[i], out[3 + i]);
+  if (max_norm > 0) graph.set_output("grad_norm", out[1]);
+  return {out[0], out[2]};
+}
+
+// The optimizer's step of one parameter, which leaves it and the optimizer's states as they are where `taken` is false.
+void add_guarded_step(Graph& graph, const OptimizerConfig& config, const Step& s, ValueId taken) {
+  const std::size_t before = graph.updates().size();
+  add_step(graph, config, s);
+  if (taken == kNoValue) return;
+  std::vector<ValueId> states;
+  for (std::size_t i = before; i < graph.updates().size(); ++i) states.push_back(graph.updates()[i].state);
+  for (const ValueId state : states) guard_update(graph, taken, state);
+}
+
+}  // namespace
+
 ValueId update_of(const Graph& graph, ValueId state) {
   for (const Update& update : graph.updates()) {
     if (update.state == state) return update.value;
   }
   return state;
 }
-
-}  // namespace
 
 std::string average_name(const std::string& name) { return "average/" + name; }
 
@@ -207,42 +252,56 @@ Owners owners_of(const Graph& graph, const TrainConfig& config) {
   return owners;
 }
 
+std::string before_name(const std::string& statistic) { return "before/" + statistic; }
+
 int owner_of_state(const Owners& owners, const std::string& state) {
+  if (state.starts_with("loss_scale/") || state.starts_with("before/")) return ShardedStates::kEveryRank;
   return owners.at(state.substr(state.find('/') + 1));
 }
 
-void add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
-                 const std::vector<ValueId>& gradients, std::uint64_t seed) {
+ValueId scaled_by_loss_scale(Graph& graph, ValueId loss_gradient) {
+  return apply(graph, "mul", {loss_gradient, loss_scale_state(graph)}, {}, "scaled_loss_gradient");
+}
+
+void guard_update(Graph& graph, ValueId taken, ValueId state, ValueId before) {
+  const ValueId next = update_of(graph, state);
+  const std::string name = graph.value(state).name;
+  if (next != state) graph.remove_update(state);
+  graph.set_update(state,
+                   apply(graph, "where", {taken, next, before == kNoValue ? state : before}, {}, "keep." + name));
+}
+
+ValueId add_updates(Graph& graph, const TrainConfig& config, const std::vector<ValueId>& parameters,
+                    const std::vector<ValueId>& gradients, std::uint64_t seed, bool scaled_loss) {
   const Owners owners = owners_of(graph, config);
   const ValueId lr = graph.input("lr", {DType::f32, {}});
-  ValueId scale = kNoValue;
-  if (config.clip_norm > 0) {
+  GradientScale scale;
+  if (config.clip_norm > 0 || scaled_loss) {
     std::vector<ValueId> norms;
     for (const ValueId g : gradients)
       norms.push_back(apply(graph, "squared_norm", {g}, {}, "norm." + graph.value(g).name));
     // A gradient that another rank has is 0 here: each sum is of a norm and zeros, and has its bits.
     if (config.zero == 2 && !owners.empty()) norms = sum_over_ranks(graph, norms, config.ranks);
-    const auto out = apply_all(graph, "clip_scale", norms, {{"max_norm", config.clip_norm}}, "clip");
-    scale = out[0];
-    graph.set_output("grad_norm", out[1]);
+    scale = scaled_loss ? add_loss_scale(graph, norms, config.clip_norm) : add_clipping(graph, norms, config.clip_norm);
   }
   std::vector<OwnedState> owned;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const Step step{parameters[i], gradients[i], lr, scale, rounding_of(graph, parameters[i], seed, i)};
+    const Step step{parameters[i], gradients[i], lr, scale.factor, rounding_of(graph, parameters[i], seed, i)};
     if (owners.empty()) {
-      add_step(graph, config.optimizer, step);
+      add_guarded_step(graph, config.optimizer, step, scale.taken);
       continue;
     }
     const int owner = owners.at(graph.value(parameters[i]).name);
     owned.push_back({parameters[i], kNoValue, gradients[i], owner});
     if (owner != config.rank) continue;
-    add_step(graph, config.optimizer, step);
+    add_guarded_step(graph, config.optimizer, step, scale.taken);
     owned.back().now = update_of(graph, parameters[i]);
   }
   broadcast_updates(graph, owned, config.rank, config.ranks);
+  return scale.taken;
 }
 
-void add_averages(Graph& graph, const TrainConfig& config) {
+void add_averages(Graph& graph, const TrainConfig& config, ValueId taken) {
   const Owners owners = owners_of(graph, config);
   for (const ValueId state : graph.states()) {
     const Value value = graph.value(state);
@@ -254,6 +313,7 @@ void add_averages(Graph& graph, const TrainConfig& config) {
     if (value.type.dtype != DType::f32) graph.state(set_aside_name(value), value.type, MemoryClass::optimizer);
     graph.set_update(average, apply(graph, "average_step", {average, now}, {{"decay", config.average->decay}},
                                     average_name(value.name)));
+    if (taken != kNoValue) guard_update(graph, taken, average);
   }
 }
 

@@ -88,6 +88,11 @@ void check_ranks(const ConfigNode& node, const JobSpec& spec) {
   } else if (train.shards > train.batch) {
     node.problem("shards", fmt::format("{} is larger than train.batch, which is {}", train.shards, train.batch),
                  "a shard is a part of a batch");
+  } else if (spec.device == "cuda" && spec.ranks > 1) {
+    node.problem("shards",
+                 fmt::format("{} cannot be used with {} ranks on GPUs, which add by NCCL in an order of its own",
+                             train.shards, spec.ranks),
+                 "leave it out, or train on one GPU or on device: cpu");
   }
   if (train.micro_batch > 0 && train.micro_batch < train.batch) {
     node.problem("micro_batch", "cannot be combined with shards, which are passes of their own",

@@ -147,7 +147,7 @@ ModelConfig read_model(const ConfigNode& node) {
     model.hidden = node.integers("hidden", hidden, 1, kMillion, kMaxLayers);
   }
   if (has("channels", {"cnn"})) model.channels = node.integers("channels", model.channels, 1, 65536, 64);
-  model.precision = node.choice("precision", model.precision, Names{"f32", "bf16", "bf16_weights"});
+  model.precision = node.choice("precision", model.precision, Names{"f32", "bf16", "bf16_weights", "f16"});
   if (has("form", {"resnet"})) model.form = node.choice("form", model.form, Names{"cifar", "imagenet"});
   if (has("depth", {"resnet", "lstm"})) model.depth = node.integer("depth", model.name == "lstm" ? 1 : 20, 1, 1000);
   if (has("width", {"resnet"})) model.width = node.integer("width", model.form == "cifar" ? 16 : 64, 1, 65536);

@@ -51,6 +51,10 @@ void read_rank(const Get& get, const std::string& rank, const std::string& size,
   place.rank = number(get, rank, 0, place.size - 1);
 }
 
+void read_local_rank(const Get& get, const char* name, RankPlace& place) {
+  place.local_rank = is_set(get, name) ? number(get, name, 0, kMostRanks) : place.rank % place.local_size;
+}
+
 void read_address(const Get& get, const std::string& address, const std::string& port, RankPlace& place) {
   place.address = text(get, address);
   place.port = number(get, port, 1, 65535);
@@ -77,6 +81,7 @@ RankPlace of_trivet(const Get& get) {
   RankPlace place;
   read_rank(get, "TRIVET_RANK", "TRIVET_RANKS", place);
   place.local_size = number(get, "TRIVET_LOCAL_RANKS", 1, place.size);
+  read_local_rank(get, "TRIVET_LOCAL_RANK", place);
   read_address(get, "TRIVET_ADDRESS", "TRIVET_PORT", place);
   place.token = text(get, "TRIVET_TOKEN");
   return place;
@@ -86,6 +91,7 @@ RankPlace of_torchrun(const Get& get) {
   RankPlace place;
   read_rank(get, "RANK", "WORLD_SIZE", place);
   place.local_size = is_set(get, "LOCAL_WORLD_SIZE") ? number(get, "LOCAL_WORLD_SIZE", 1, place.size) : 1;
+  read_local_rank(get, "LOCAL_RANK", place);
   read_address(get, "MASTER_ADDR", "MASTER_PORT", place);
   place.token = fmt::format("torchrun {} {}", text_or(get, "TORCHELASTIC_RUN_ID", "none"),
                             text_or(get, "TORCHELASTIC_RESTART_COUNT", "0"));
@@ -96,6 +102,7 @@ RankPlace of_slurm(const Get& get) {
   RankPlace place;
   read_rank(get, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", place);
   place.local_size = std::min(first_count(get, "SLURM_STEP_TASKS_PER_NODE"), place.size);
+  read_local_rank(get, "SLURM_LOCALID", place);
   const int job = number(get, "SLURM_JOB_ID", 0, INT32_MAX);
   place.address =
       is_set(get, "MASTER_ADDR")

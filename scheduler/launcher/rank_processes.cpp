@@ -33,6 +33,7 @@ std::vector<std::string> environment_of(const RankPlace& place, int rank) {
   out.push_back(fmt::format("TRIVET_RANK={}", rank));
   out.push_back(fmt::format("TRIVET_RANKS={}", place.size));
   out.push_back(fmt::format("TRIVET_LOCAL_RANKS={}", place.local_size));
+  out.push_back(fmt::format("TRIVET_LOCAL_RANK={}", rank));
   out.push_back(fmt::format("TRIVET_ADDRESS={}", place.address));
   out.push_back(fmt::format("TRIVET_PORT={}", place.port));
   out.push_back(fmt::format("TRIVET_TOKEN={}", place.token));

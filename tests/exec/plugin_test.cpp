@@ -47,7 +47,7 @@ TEST(Plugin, RelativeFoldersAreNotLookedIn) {
 
 TEST(Plugin, AnotherVersionIsRefusedNamingBoth) {
   const UsePlugin plugin("other_version");
-  EXPECT_THAT(refusal().what(), HasSubstr("has version 2 of the interface, this program has 1"));
+  EXPECT_THAT(refusal().what(), HasSubstr("has version 3 of the interface, this program has 2"));
 }
 
 TEST(Plugin, OtherAttributeStructsAreRefused) {

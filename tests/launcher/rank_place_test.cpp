@@ -61,11 +61,17 @@ TEST(RankPlaceTest, UnderstandsTorchrun) {
   EXPECT_EQ(place->rank, 3);
   EXPECT_EQ(place->size, 8);
   EXPECT_EQ(place->local_size, 4);
+  EXPECT_EQ(place->local_rank, 3);
   EXPECT_EQ(place->address, "n1");
   EXPECT_EQ(place->port, 29500);
   Variables again = kTorchrun;
   again["TORCHELASTIC_RESTART_COUNT"] = "3";
   EXPECT_NE(place->token, place_of(again)->token);
+  Variables told = kTorchrun;
+  told["LOCAL_RANK"] = "1";
+  EXPECT_EQ(place_of(told)->local_rank, 1);
+  told["LOCAL_RANK"] = "first";
+  expect_refused(told, "LOCAL_RANK is 'first'");
 }
 
 TEST(RankPlaceTest, UnderstandsSlurm) {
@@ -74,12 +80,15 @@ TEST(RankPlaceTest, UnderstandsSlurm) {
   EXPECT_EQ(place->rank, 5);
   EXPECT_EQ(place->size, 6);
   EXPECT_EQ(place->local_size, 2);
+  EXPECT_EQ(place->local_rank, 1);
   EXPECT_EQ(place->address, "gpu03");
   EXPECT_EQ(place->port, 20'000 + 123'456 % 20'000);
   Variables other = kSlurm;
   other["MASTER_ADDR"] = "10.0.0.1";
   other["MASTER_PORT"] = "4000";
   other["SLURM_RESTART_COUNT"] = "1";
+  other["SLURM_LOCALID"] = "0";
+  EXPECT_EQ(place_of(other)->local_rank, 0);
   EXPECT_EQ(place_of(other)->address, "10.0.0.1");
   EXPECT_EQ(place_of(other)->port, 4000);
   EXPECT_NE(place_of(other)->token, place->token);

@@ -318,6 +318,52 @@ OpCase clip_scale_case() {
   return result;
 }
 
+OpCase loss_scale_case() {
+  OpCase result{.op = "loss_scale_step",
+                .reference = [](const std::vector<Ref>& in, const Variant& v) -> std::vector<Ref> {
+                  double sum = 0;
+                  for (std::size_t i = 3; i < in.size(); ++i) sum += in[i][0];
+                  const double max_norm = std::get<double>(attribute("loss_scale_step", v, "max_norm"));
+                  const auto interval =
+                      static_cast<double>(std::get<std::int64_t>(attribute("loss_scale_step", v, "interval")));
+                  std::vector<Ref> out(6, Ref::zeros({}));
+                  const double scale = in[0][0], norm = std::sqrt(sum) / scale;
+                  out[1][0] = norm;
+                  if (!std::isfinite(sum)) {
+                    out[3][0] = std::max(1.0, scale / 2);
+                    out[5][0] = in[2][0] + 1;
+                    return out;
+                  }
+                  out[0][0] = (max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0) / scale;
+                  out[2][0] = 1;
+                  const bool grows = in[1][0] + 1 == interval;
+                  out[3][0] = grows ? std::min(0x1p24, 2 * scale) : scale;
+                  out[4][0] = grows ? 0 : in[1][0] + 1;
+                  out[5][0] = in[2][0];
+                  return out;
+                },
+                .variants = {}};
+  const auto add = [&](const std::string& name, double scale, double good, const std::vector<double>& squares,
+                       Attrs attrs = {}) {
+    Variant v{name, {scalar(scale), step(good), step(3)}, std::move(attrs), /*gradient=*/false};
+    for (const double s : squares) v.inputs.push_back(scalar(s));
+    result.variants.push_back(std::move(v));
+  };
+  add("one", 1024, 5, {0.25});
+  add("three", 1024, 0, {1e6, 2e6, 3e6});
+  add("clipped", 8, 1, {64, 64, 64, 64}, {{"max_norm", 0.5}});
+  add("not_clipped", 8, 1, {64}, {{"max_norm", 5.0}});
+  add("infinite", 1024, 1998, {1, kInfinity});
+  add("nan", 1024, 7, {kNan, 1}, {{"max_norm", 1.0}});
+  add("infinite_at_the_least_scale", 1, 0, {kInfinity});
+  add("before_it_grows", 1024, 1998, {4});
+  add("grows", 1024, 1999, {4});
+  add("grows_soon", 2, 2, {4, 4}, {{"interval", std::int64_t{3}}});
+  add("grows_no_more", 0x1p24, 1999, {4});
+  add("zero", 1024, 1, {0, 0});
+  return result;
+}
+
 OpCase zero_case() {
   OpCase result{.op = "zero",
                 .reference = [](const std::vector<Ref>& in, const Variant&) -> std::vector<Ref> {
@@ -341,7 +387,8 @@ OpCase zero_case() {
 }  // namespace
 
 std::vector<OpCase> optimizer_cases() {
-  return {sgd_case(), adamw_case(), lion_case(), adafactor_case(), average_case(), clip_scale_case(), zero_case()};
+  return {sgd_case(),     adamw_case(),      lion_case(),       adafactor_case(),
+          average_case(), clip_scale_case(), loss_scale_case(), zero_case()};
 }
 
 }  // namespace trivet::testing

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/math/small_float.h"
 #include "tests/plan/random_graph.h"
 #include "trivet/base/error.h"
 #include "trivet/exec/evaluate.h"
+#include "trivet/exec/float_cast.h"
 #include "trivet/passes/gradients.h"
 
 namespace trivet {
@@ -42,6 +44,45 @@ TEST(Passes, EachKeepsTheBitsOfRandomGraphs) {
       EXPECT_EQ(rewritten.updates().size(), g.updates().size());
     }
   }
+}
+
+TEST(WidenF16, ComputesInF32WhatTheDeviceDoesNotAndRoundsItsResultsOnce) {
+  Graph g;
+  const ValueId x = g.input("x", f32({3, 4})), w = g.input("w", f32({4, 4}));
+  const ValueId narrow_x = apply(g, "cast", {x}, {{"to", std::string("f16")}});
+  const ValueId narrow_w = apply(g, "cast", {w}, {{"to", std::string("f16")}});
+  const ValueId y = apply(g, "linear", {narrow_x, narrow_w});
+  const ValueId moved = apply(g, "transpose", {y}, {{"perm", std::vector<std::int64_t>{1, 0}}});
+  g.set_output("y", moved);
+  g.set_output("sum", apply(g, "add", {x, x}));
+  const Graph widened = widen_f16(g, [](const Graph&, const Node& node) { return node.op->name != "linear"; });
+  EXPECT_EQ(widened.type(widened.outputs()[0].value), (TensorType{DType::f16, {4, 3}}));
+  EXPECT_EQ(count(widened, "cast"), 5);
+  for (const Node& node : widened.nodes()) {
+    const DType expected = node.op->name == "transpose" ? DType::f16 : DType::f32;
+    if (node.op->name == "linear" || node.op->name == "transpose") {
+      EXPECT_EQ(widened.type(node.outputs[0]).dtype, expected) << node.op->name;
+    }
+  }
+  const auto rounded = [](const Tensor& t) {
+    return float_cast({DType::f16, t.type.shape}, float_cast(t.type, t.data, DType::f16).data, DType::f32);
+  };
+  const std::map<std::string, Tensor> bindings = {{"x", filled(f32({3, 4}), 1)}, {"w", filled(f32({4, 4}), 2)}};
+  Graph plain;
+  plain.set_output("y", apply(plain, "linear", {plain.input("x", f32({3, 4})), plain.input("w", f32({4, 4}))}));
+  const Tensor sums = run(plain, {{"x", rounded(bindings.at("x"))}, {"w", rounded(bindings.at("w"))}})[0];
+  const Tensor expected = float_cast(sums.type, sums.data, DType::f16);
+  const Tensor found = run(widened, bindings)[0];
+  for (std::size_t i = 0; i < 3; ++i) {
+    for (std::size_t j = 0; j < 4; ++j) {
+      EXPECT_EQ(found.as<kernels::Float16>()[j * 3 + i].bits, expected.as<kernels::Float16>()[i * 4 + j].bits);
+    }
+  }
+}
+
+TEST(WidenF16, LeavesAGraphWithoutF16AsItIs) {
+  const Graph g = testing::RandomGraph(3).make();
+  EXPECT_EQ(widen_f16(g, [](const Graph&, const Node&) { return false; }).hash(), g.hash());
 }
 
 TEST(FoldConstants, ComputesWhatIsKnown) {

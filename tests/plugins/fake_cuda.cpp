@@ -2,7 +2,12 @@
 // long as they may. What is put on a stream runs when somebody waits for it, so a host that forgets to wait, or uses
 // pinned memory again too early, gets wrong numbers every time.
 //
-// Environment: TRIVET_FAKE_PROBLEM: there is no device, for this reason. TRIVET_FAKE_FAILS: the op whose kernel fails.
+// Ranks speak through NCCL as on CUDA, by the plug-in's own code, and a library that stands for NCCL (fake_nccl.cpp).
+//
+// Environment: TRIVET_FAKE_DEVICES: how many there are. TRIVET_FAKE_PROBLEM: there is none, for this reason.
+// TRIVET_FAKE_FAILS: the op whose kernel fails.
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -12,9 +17,11 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/cuda/plugin/adapter.h"
+#include "kernels/cuda/plugin/nccl.h"
 #include "tests/plugins/fake_counts.h"
 #include "trivet/kernels/cpu.h"
 #include "trivet/kernels/plugin_layout.h"
@@ -23,12 +30,15 @@ struct TrivetDevice {
   int number;
 };
 
+// True when it is done; what waits for other ranks has to be asked again.
+using Work = std::function<bool()>;
+
 struct TrivetGraph {
-  std::vector<std::function<void()>> work;
+  std::vector<Work> work;
 };
 
 struct TrivetStream {
-  std::vector<std::function<void()>> work;  // from `done` on, still to be run
+  std::vector<Work> work;  // from `done` on, still to be run
   std::size_t done = 0;
   std::unique_ptr<TrivetGraph> captured;  // while it captures
 };
@@ -40,6 +50,7 @@ struct TrivetEvent {
 
 namespace {
 
+namespace cuda = trivet::kernels::cuda;
 namespace plugin = trivet::kernels::plugin;
 using plugin::guarded;
 
@@ -55,15 +66,31 @@ std::int32_t locked(TrivetMessage* message, const F& f) {
   return guarded(message, f);
 }
 
-void run_until(TrivetStream& stream, std::size_t end) {
+// Whether it has come there.
+bool try_until(TrivetStream& stream, std::size_t end) {
   while (stream.done < end) {
-    const auto work = std::move(stream.work[stream.done++]);
-    work();
+    Work work = std::move(stream.work[stream.done++]);  // what throws is not tried again
+    if (work()) continue;
+    stream.work[--stream.done] = std::move(work);
+    return false;
   }
+  return true;
 }
 
-void put(TrivetStream& stream, std::function<void()> work) {
+void run_until(TrivetStream& stream, std::size_t end) {
+  while (!try_until(stream, end)) std::this_thread::yield();
+}
+
+void put_work(TrivetStream& stream, Work work) {
   (stream.captured ? stream.captured->work : stream.work).push_back(std::move(work));
+}
+
+template <class F>
+void put(TrivetStream& stream, F work) {
+  put_work(stream, [work = std::move(work)]() mutable {
+    work();
+    return true;
+  });
 }
 
 bool is_pinned(const void* memory, std::size_t bytes) {
@@ -75,7 +102,8 @@ bool is_pinned(const void* memory, std::size_t bytes) {
 }
 
 std::int32_t count_devices(std::int32_t* count, TrivetMessage* why_not) {
-  *count = 2;
+  const char* devices = std::getenv("TRIVET_FAKE_DEVICES");
+  *count = devices ? std::atoi(devices) : 2;
   if (const char* problem = std::getenv("TRIVET_FAKE_PROBLEM")) {
     *count = 0;
     plugin::say(why_not, problem);
@@ -85,7 +113,7 @@ std::int32_t count_devices(std::int32_t* count, TrivetMessage* why_not) {
 
 std::int32_t describe_device(std::int32_t device, TrivetDeviceInfo* info, TrivetMessage*) {
   *info = {};
-  std::strcpy(info->name, device == 0 ? "Fake 0" : "Fake 1");
+  std::strcpy(info->name, ("Fake " + std::to_string(device)).c_str());
   std::strcpy(info->target, "fake");
   info->memory_bytes = kMemory;
   info->alignment = 64;
@@ -205,7 +233,7 @@ std::int32_t record_event(TrivetDevice*, TrivetEvent* event, TrivetStream* strea
 std::int32_t hold_stream(TrivetDevice*, TrivetEvent* event, TrivetStream* stream, TrivetMessage* message) {
   return locked(message, [&] {
     if (stream->captured) throw std::runtime_error("a captured step cannot wait for what was not captured");
-    if (event->stream) put(*stream, [e = *event] { run_until(*e.stream, e.after); });
+    if (event->stream) put_work(*stream, [e = *event] { return try_until(*e.stream, e.after); });
   });
 }
 
@@ -213,6 +241,10 @@ std::int32_t synchronize_event(TrivetDevice*, TrivetEvent* event, TrivetMessage*
   return locked(message, [&] {
     if (event->stream) run_until(*event->stream, event->after);
   });
+}
+
+std::int32_t event_reached(TrivetDevice*, TrivetEvent* event, std::int32_t* reached, TrivetMessage* message) {
+  return locked(message, [&] { *reached = !event->stream || try_until(*event->stream, event->after) ? 1 : 0; });
 }
 
 std::int32_t begin_capture(TrivetDevice*, TrivetStream* stream, TrivetMessage* message) {
@@ -234,7 +266,7 @@ std::int32_t launch_graph(TrivetDevice*, TrivetGraph* graph, TrivetStream* strea
   return locked(message, [&] {
     ++counts.graph_launches;
     put(*stream, [work = graph->work] {
-      for (const auto& each : work) each();
+      for (const Work& each : work) each();
     });
   });
 }
@@ -274,6 +306,42 @@ std::int32_t pack(const TrivetPrepared* prepared, const TrivetArgs* args, Trivet
   return put_kernel(plugin::pack, prepared, args, message);
 }
 
+// Puts what a call of the library that stands for NCCL does on a stream of this plug-in.
+void put_step(void* stream, bool (*step)(void*), void* state) {
+  auto& own = *static_cast<TrivetStream*>(stream);
+  if (own.captured) throw std::runtime_error("calls between ranks are not captured");
+  put_work(own, [=] { return step(state); });
+}
+
+std::int32_t make_ranks_id(TrivetDevice*, TrivetRanksId* id, TrivetMessage* message) {
+  return locked(message, [&] { cuda::make_ranks_id(*id); });
+}
+
+std::int32_t join_ranks(TrivetDevice*, const TrivetRanksId* id, std::int32_t rank, std::int32_t size,
+                        TrivetRanks** ranks, TrivetMessage* message) {
+  return locked(message, [&] {
+    *ranks = cuda::join_ranks(*id, rank, size);
+    using Use = void (*)(void (*)(void*, bool (*)(void*), void*));
+    void* const library = ::dlopen("libnccl.so.2", RTLD_LAZY | RTLD_NOLOAD);
+    void* const use = library ? ::dlsym(library, "fake_nccl_use_streams") : nullptr;
+    if (!use) throw std::runtime_error("this is not the library that stands for NCCL");
+    reinterpret_cast<Use>(use)(put_step);
+  });
+}
+
+std::int32_t call_ranks(TrivetDevice*, TrivetRanks* ranks, const TrivetRanksCall* call, TrivetStream* stream,
+                        TrivetMessage* message) {
+  return locked(message, [&] { cuda::call_ranks(*ranks, *call, stream); });
+}
+
+std::int32_t ranks_ready(TrivetDevice*, TrivetRanks* ranks, std::int32_t* ready, TrivetMessage* message) {
+  return locked(message, [&] { *ready = cuda::ranks_ready(*ranks) ? 1 : 0; });
+}
+
+void abort_ranks(TrivetDevice*, TrivetRanks* ranks) { cuda::abort_ranks(*ranks); }
+
+void release_ranks(TrivetDevice*, TrivetRanks* ranks) { cuda::release_ranks(ranks); }
+
 constexpr TrivetBackend kBackend = {
     .version = TRIVET_BACKEND_VERSION,
     .size = sizeof(TrivetBackend),
@@ -301,6 +369,7 @@ constexpr TrivetBackend kBackend = {
     .record_event = record_event,
     .hold_stream = hold_stream,
     .synchronize_event = synchronize_event,
+    .event_reached = event_reached,
     .begin_capture = begin_capture,
     .end_capture = end_capture,
     .launch_graph = launch_graph,
@@ -312,6 +381,12 @@ constexpr TrivetBackend kBackend = {
     .release_prepared = plugin::release_prepared,
     .run = run,
     .pack = pack,
+    .make_ranks_id = make_ranks_id,
+    .join_ranks = join_ranks,
+    .call_ranks = call_ranks,
+    .ranks_ready = ranks_ready,
+    .abort_ranks = abort_ranks,
+    .release_ranks = release_ranks,
 };
 
 }  // namespace

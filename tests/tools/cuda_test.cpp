@@ -66,6 +66,58 @@ TEST_F(CudaJobTest, WhereCudaCannotBeUsedTheJobIsRefusedWithTheReason) {
   }
 }
 
+#ifdef TRIVET_TEST_NCCL
+// Ranks on devices of the plug-in, and what they asked NCCL for: the library that stands for it adds as shm does.
+class CudaRanksTest : public CudaJobTest {
+ protected:
+  fs::path run_ranks(const std::vector<std::string>& sets, const std::string& device, int ranks) const {
+    std::vector<std::string> all = sets;
+    all.insert(all.end(), {"device=" + device, fmt::format("ranks={}", ranks)});
+    return run(cnn_job(2), all);
+  }
+
+  const UsePlugin plugin_{"fake"};
+  const SetVariable libraries_{"TRIVET_CUDA_LIBDIRS", TRIVET_TEST_NCCL};
+  const SetVariable devices_{"TRIVET_FAKE_DEVICES", "4"};
+};
+
+TEST_F(CudaRanksTest, TrainWithTheBitsOfRanksOnTheCpu) {
+  const std::vector<std::vector<std::string>> jobs = {
+      {}, {"train.zero=2", "train.clip_norm=1"}, {"train.zero=1", "train.micro_batch=4"}, {"model.precision=bf16"}};
+  for (const auto& sets : jobs) {
+    for (const int ranks : {2, 4}) {
+      const std::string cpu = weights(run_ranks(sets, "cpu", ranks)), cuda = weights(run_ranks(sets, "cuda", ranks));
+      ASSERT_FALSE(cpu.empty());
+      EXPECT_TRUE(cuda == cpu) << ranks << " ranks" << (sets.empty() ? "" : ", " + sets.front());
+    }
+  }
+}
+
+TEST_F(CudaRanksTest, MoreRanksThanGpusAreRefusedNamingBoth) {
+  const SetVariable few("TRIVET_FAKE_DEVICES", "2");
+  const Ended ended = workspace_.trivet(
+      {"run", folder_.write("job.yaml", cnn_job()).string(), "--set", "device=cuda", "--set", "ranks=3"});
+  EXPECT_EQ(ended.exit_code, 2) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("3 ranks of this machine need a GPU each, and there are 2"));
+}
+
+TEST_F(CudaRanksTest, ShardsAreRefusedWithTheReason) {
+  const Ended ended = workspace_.trivet({"run", folder_.write("job.yaml", cnn_job()).string(), "--set", "device=cuda",
+                                         "--set", "ranks=2", "--set", "train.shards=4"});
+  EXPECT_EQ(ended.exit_code, 3) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("4 cannot be used with 2 ranks on GPUs"));
+}
+
+TEST_F(CudaRanksTest, ACallThatFailsEndsTheRunNamingTheRank) {
+  const SetVariable fails("TRIVET_FAKE_NCCL_FAILS", "1:9");
+  const Ended ended = workspace_.trivet(
+      {"run", folder_.write("job.yaml", cnn_job()).string(), "--set", "device=cuda", "--set", "ranks=2"});
+  EXPECT_EQ(ended.exit_code, 11) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("rank 1 failed: "));
+  EXPECT_THAT(ended.err, HasSubstr("system error (it was told to fail)"));
+}
+#endif
+
 TEST(Doctor, SaysWhatThereIsAndWhyCudaCannotBeUsed) {
   const UsePlugin plugin("fake");
   const SetVariable problem("TRIVET_FAKE_PROBLEM", "the driver is from 1999");
@@ -96,7 +148,7 @@ TEST(Doctor, IsNotStoppedByAPluginOfAnotherVersion) {
   const UsePlugin plugin("other_version");
   const Ended ended = trivet({"doctor"});
   EXPECT_EQ(ended.exit_code, 0) << ended.err;
-  EXPECT_THAT(ended.out, HasSubstr("has version 2 of the interface, this program has 1"));
+  EXPECT_THAT(ended.out, HasSubstr("has version 3 of the interface, this program has 2"));
 }
 
 }  // namespace

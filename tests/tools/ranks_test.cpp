@@ -107,6 +107,11 @@ TEST_F(RanksTest, ShardsGiveTheSameBitsWithClassWeightsAveragesAndBf16Weights) {
   expect_same_outcome(one, run("two", two));
 }
 
+TEST_F(RanksTest, ShardsGiveTheSameBitsInF16) {
+  const fs::path one = run("one", {"train.shards=4", "model.precision=f16"});
+  expect_same_outcome(one, run("two", {"train.shards=4", "model.precision=f16", "ranks=2"}));
+}
+
 // Two runs of the same job, of which one shares its memory out, end in the same bits.
 class ZeroTest : public RanksTest, public ::testing::WithParamInterface<int> {
  protected:
@@ -122,6 +127,7 @@ TEST_P(ZeroTest, GivesTheBitsOfRanksThatKeepEverything) {
   expect_same_bits("clipped", {"ranks=2"});
   expect_same_bits("three", {"ranks=3", "train.average.decay=0.9", "train.average.start_step=4"});
   expect_same_bits("bf16", {"ranks=2", "model.precision=bf16_weights", "train.average.decay=0.9", "train.clip_norm=0"});
+  expect_same_bits("f16", {"ranks=2", "model.precision=f16", "train.average.decay=0.9"});
   expect_same_bits("shards", {"ranks=2", "train.shards=4", "data.class_weights=balanced"});
   expect_same_bits("muon", {"ranks=2", "train.optimizer.name=muon", "model.precision=bf16_weights"});
   job_ = folder_.write("micro.yaml", micro_batch_job());

@@ -370,6 +370,33 @@ TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithWeightsInBf16) {
   }
 }
 
+TEST_F(TrainedRun, AResumedRunGivesTheSameBitsInF16AndItsMetricsHaveTheLossScale) {
+  TrainJob job = small_job();
+  job.model.precision = "f16";
+  job.model.dropout = 0.2;
+  job.train.micro_batch = 7;
+  job.train.average = AverageConfig{0.9, 7};
+  job.train.checkpoint.every_steps = 3;
+  job.train.checkpoint.keep_last = 1000;
+  const Samples samples = labelled_samples(150);
+  const TrainResult whole = run(job, samples, "whole");
+  const std::string metrics = testing::slurp(directory("whole") / "metrics.jsonl");
+  EXPECT_THAT(metrics, HasSubstr("\"loss_scale\":65536.0"));
+  EXPECT_THAT(metrics, HasSubstr("\"skipped_steps\":0"));
+  const CheckpointFolder folder(directory("whole") / "checkpoints");
+  const SafetensorsFile optimizer(folder.path(9) / "optimizer.safetensors");
+  EXPECT_EQ(*reinterpret_cast<const std::int64_t*>(optimizer.tensor("loss_scale/good_steps").bytes.data()), 9);
+  for (const std::int64_t step : {3, 9, 15}) {
+    fs::remove_all(folder_ / "again");
+    fs::copy(directory("whole"), folder_ / "again", fs::copy_options::recursive);
+    forget_after(folder_ / "again", step);
+    const TrainResult again = run(job, samples, "again", true);
+    EXPECT_EQ(again.steps, whole.steps) << step;
+    EXPECT_EQ(model("again"), model("whole")) << step;
+    EXPECT_EQ(evaluation("again"), evaluation("whole")) << step;
+  }
+}
+
 TEST_F(TrainedRun, CheckpointsAndEvaluationUseTheAverages) {
   // A decay of almost 1 from the start keeps the model where it began, whatever the parameters do.
   TrainJob job = small_job();

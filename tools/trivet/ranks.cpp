@@ -7,6 +7,7 @@
 
 #include "trivet/base/error.h"
 #include "trivet/exec/device.h"
+#include "trivet/exec/plugins.h"
 
 namespace trivet::cli {
 
@@ -17,6 +18,7 @@ LocalRanks::LocalRanks(const JobSpec& spec, const std::filesystem::path& directo
     place_ = *place;
   } else if (spec.ranks > 1) {
     place_ = local_place(spec.ranks);
+    device_of(spec, place_);  // refused here once, not by each rank
     processes_.emplace(place_, std::vector<std::string>{"worker", "--directory", directory.string(), "--ranks",
                                                         std::to_string(spec.ranks)});
     watcher_ = std::thread([this] { watch(); });
@@ -36,6 +38,21 @@ void LocalRanks::watch() {
     if (processes_->failed()) --patience;
   }
   if (!done_) failed_(*processes_->failed());
+}
+
+std::string device_of(const JobSpec& spec, const RankPlace& place) {
+  if (spec.device != "cuda" || place.size == 1) return spec.device;
+  const int gpus = count_gpus();
+  if (gpus == 0) return spec.device;  // whoever opens it is told why
+  const bool started_here = spec.ranks > 1;
+  if (gpus == 1 && !started_here) return "cuda:0";  // as Slurm and Kubernetes show it; NCCL tells if it is the same one
+  if (place.local_rank < gpus && (place.local_size <= gpus || !started_here)) {
+    return fmt::format("cuda:{}", place.local_rank);
+  }
+  throw Error(ErrorCode::usage,
+              fmt::format("{} ranks of this machine need a GPU each, and there {} {}", place.local_size,
+                          gpus == 1 ? "is" : "are", gpus),
+              "take as many ranks as there are GPUs; `trivet doctor` lists them");
 }
 
 // CPU threads of a rank.

@@ -42,6 +42,10 @@ class LocalRanks {
   std::thread watcher_;
 };
 
+// The device of a rank: with several ranks and `device: cuda`, each has the GPU of its place on its host, or the only
+// one that it is shown. Error(usage) if there are too few.
+std::string device_of(const JobSpec& spec, const RankPlace& place);
+
 // CPU threads of a rank.
 int threads_of(const JobSpec& spec, const RankPlace& place);
 

@@ -115,7 +115,7 @@ int train(const JobSpec& spec, const fs::path& directory, bool resume, EventWrit
     // Checkpoints and results are there whole or not at all, so nothing needs to be undone.
     std::_Exit(fail(events, Error(ErrorCode::rank, failure, "worker.log in the run's folder has its last words")));
   });
-  const auto device = open_device(spec.device, {threads_of(spec, ranks.place()), {}});
+  const auto device = open_device(device_of(spec, ranks.place()), {threads_of(spec, ranks.place()), {}});
   log.line(fmt::format("reading the data and planning for {}", device->description()));
   Trainer trainer({spec.data, spec.model, spec.train, spec.seed}, device, directory, log,
                   join_ranks(spec, ranks.place(), log));
@@ -221,7 +221,7 @@ int work_as_rank(const JobSpec& spec, const RankPlace& place) {
   return guarded(events, [&] {
     Silent sink;
     RunLog log(sink);
-    const auto device = open_device(spec.device, {threads_of(spec, place), {}});
+    const auto device = open_device(device_of(spec, place), {threads_of(spec, place), {}});
     Trainer trainer({spec.data, spec.model, spec.train, spec.seed}, device, {}, log, join_ranks(spec, place, log));
     return trainer.run(stop_requested, false).interrupted ? kExitInterrupted : 0;
   });

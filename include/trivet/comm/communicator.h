@@ -11,19 +11,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
+#include "trivet/exec/device_ranks.h"
 #include "trivet/kernels/view.h"
 
 namespace trivet {
-
-enum class ReduceOp { sum, max, min };
 
 // A piece of what is reduced. Pieces of one call are one message: `data` is read and written.
 struct Piece {
   void* data = nullptr;
   std::int64_t elements = 0;
+};
+
+// Whose fault it is that the run fails (-1: not known), and what happened, as the end of a sentence: after "rank 2 " if
+// the rank is known.
+struct Verdict {
+  int rank = -1;
+  std::string text;
 };
 
 class Communicator {
@@ -32,7 +39,7 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual std::string kind() const = 0;  // "shm", "gloo"; "local": one rank by itself
+  virtual std::string kind() const = 0;  // "shm", "gloo", "nccl"; "local": one rank by itself
 
   // All pieces, element by element. f32, f64, bf16 (sums in f32, rounded once), i32 and i64. Sums are made in a
   // balanced tree over the ranks, ((r0 + r1) + (r2 + r3)) + ..., so they have the same bits on all ranks and every
@@ -50,6 +57,14 @@ class Communicator {
   // Tells the other ranks to stop waiting; they see `reason` (at most 1000 bytes of it) in their errors. To be called
   // by a rank that fails. A call of this rank that another thread is in ends with an error, too.
   virtual void abort(const std::string& reason) noexcept = 0;
+
+  virtual std::chrono::milliseconds deadline() const = 0;  // of each call
+  // For what ranks do together by other means, between their calls here: the verdict, if one of them has ended or told
+  // the others to stop.
+  virtual std::optional<Verdict> verdict() = 0;
+  // The same when that did not come to its end in time: finds out with the other ranks, all of which do likewise, whose
+  // fault it is; those that do not are at fault. `text` is what is then said of them.
+  virtual Verdict blame(const std::string& text) = 0;
 };
 
 struct CommunicatorOptions {

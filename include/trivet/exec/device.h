@@ -12,6 +12,8 @@
 
 namespace trivet {
 
+class DeviceRanks;  // trivet/exec/device_ranks.h
+
 // Memory on a device; freed when destroyed.
 class DeviceMemory {
  public:
@@ -35,6 +37,7 @@ class Event {
   virtual void record(Stream& stream) = 0;  // after what was put on the stream until now
   virtual void hold(Stream& stream) = 0;    // what is put on this stream from now on waits for the event
   virtual void synchronize() = 0;           // returns when it was reached; at once if it was never recorded
+  virtual bool reached() = 0;               // whether it was; true if it was never recorded
 };
 
 // Work that was recorded from a stream, to be started again as one.
@@ -56,6 +59,11 @@ class Asynchronous {
   // From here on, what is put on the stream does not run but is recorded, until end_recording().
   virtual void begin_recording(Stream& stream) const = 0;
   virtual std::unique_ptr<Recording> end_recording(Stream& stream) const = 0;
+  // An id for one call of join_ranks() on each rank. Error(usage) if devices cannot speak with each other, with the
+  // reason.
+  virtual std::string make_ranks_id() const = 0;
+  // This device as rank `rank` of `size`. Returns before the others have come; DeviceRanks::is_ready() says when.
+  virtual std::unique_ptr<DeviceRanks> join_ranks(const std::string& id, int rank, int size) const = 0;
 };
 
 class Device : public Target {

@@ -31,4 +31,7 @@ struct PluginReport {
 // Looks, and opens the plug-in if there is one. What is wrong is in the report, never thrown.
 PluginReport examine_cuda();
 
+// How many GPUs there are; 0 if CUDA cannot be used.
+int count_gpus();
+
 }  // namespace trivet

@@ -33,6 +33,8 @@ class Arena {
   const Device& device() const { return *device_; }
   const StateLayout& states() const { return states_; }
   Stream& stream() const { return *stream_; }
+  // Returns when all that was put on the stream has run. Error(rank) if another rank keeps it from that.
+  void wait() const;
 
   // All states as their Init says, but for data.
   void initialize(std::uint64_t seed);
@@ -65,7 +67,8 @@ class Arena {
 };
 
 // A plan ready to run on an arena that was made for it. Runs allocate nothing. On a device that runs beside the host,
-// the first run puts the plan's steps on the arena's stream one by one; then they are recorded once and started as one.
+// the first run puts the plan's steps on the arena's stream one by one; then they are recorded once and started as one,
+// or as one between each two places where other ranks are told something.
 class Session {
  public:
 #ifdef NDEBUG
@@ -93,7 +96,7 @@ class Session {
   void read_output(const std::string& name, void* data, std::size_t bytes) const;
 
  private:
-  enum class Ranks { none, start_sum, start_reduce, wait, send, receive };  // what a launch has to do with other ranks
+  enum class Ranks { none, start_sum, start_reduce, wait, send, receive };  // what a launch tells other ranks
   struct Launch {
     const PlannedStep* step;
     Ranks ranks;
@@ -102,11 +105,21 @@ class Session {
     void* workspace;
     void* packed;
   };
-  static Ranks part_of(const std::string& op);
+  // Launches that are recorded as one, and what is then told to other ranks, which cannot be recorded.
+  struct Segment {
+    std::size_t begin, end;
+    const Launch* told;  // null: nothing
+  };
+  static Ranks part_of(const PlannedStep& step);
+  static bool puts_nothing(const Launch& launch);
+  std::vector<Segment> segments() const;
   void launch(std::size_t step);
+  void run_kernel(const Launch& launch);
   void run_beside_the_host(const Asynchronous& beside);
   void put_on_stream(const Asynchronous& beside, std::size_t slot);
-  std::unique_ptr<Recording> record(const Asynchronous& beside, std::size_t slot);
+  void put_inputs(const Asynchronous& beside, std::size_t slot);
+  std::vector<std::unique_ptr<Recording>> record(const Asynchronous& beside, std::size_t slot);
+  std::unique_ptr<Recording> record(const Asynchronous& beside, const std::function<void()>& what);
   void tell_ranks(const Launch& launch);
   Collectives& collectives(std::int64_t ranks) const;
   kernels::View view(int value) const;
@@ -124,7 +137,8 @@ class Session {
   std::map<std::string, std::size_t> staged_;
   std::size_t staged_bytes_ = 0;
   bool has_run_ = false;
-  std::vector<std::unique_ptr<Recording>> recordings_;  // by slot
+  std::vector<Segment> segments_;
+  std::vector<std::vector<std::unique_ptr<Recording>>> recordings_;  // by slot, of each segment; null: nothing to run
 };
 
 }  // namespace trivet

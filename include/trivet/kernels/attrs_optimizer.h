@@ -47,4 +47,12 @@ struct ClipScaleAttrs {
   double max_norm = 1;
 };
 
+struct LossScaleAttrs {
+  double max_norm = 0;           // 0: gradients are not clipped
+  std::int64_t interval = 2000;  // good steps after which the scale doubles
+};
+
+inline constexpr double kLeastLossScale = 1;
+inline constexpr double kMostLossScale = 1 << 24;
+
 }  // namespace trivet::kernels

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 // Grows with each change of this header, of the attribute structs (attrs_*.h) or of the order of DType.
-#define TRIVET_BACKEND_VERSION 1u
+#define TRIVET_BACKEND_VERSION 2u
 #define TRIVET_BACKEND_QUERY "trivet_backend_query"
 
 enum { TRIVET_OK = 0, TRIVET_FAILED = 1, TRIVET_NO_MEMORY = 2 };
@@ -53,6 +53,7 @@ typedef struct TrivetEvent TrivetEvent;        // NOLINT(modernize-use-using)
 typedef struct TrivetGraph TrivetGraph;        // NOLINT(modernize-use-using)
 typedef struct TrivetKernel TrivetKernel;      // NOLINT(modernize-use-using)
 typedef struct TrivetPrepared TrivetPrepared;  // NOLINT(modernize-use-using)
+typedef struct TrivetRanks TrivetRanks;        // NOLINT(modernize-use-using)
 
 // As trivet::kernels::KernelArgs.
 typedef struct TrivetArgs {
@@ -78,6 +79,35 @@ typedef struct TrivetDeviceInfo {
   double cache_rate, launch_seconds;
   size_t cache_size;
 } TrivetDeviceInfo;
+
+// As trivet::RanksOperation, ReduceOp, DevicePiece and RanksCall.
+enum {
+  TRIVET_ALL_REDUCE = 0,
+  TRIVET_REDUCE = 1,
+  TRIVET_REDUCE_SCATTER = 2,
+  TRIVET_ALL_GATHER = 3,
+  TRIVET_BROADCAST = 4
+};
+enum { TRIVET_SUM = 0, TRIVET_MAX = 1, TRIVET_MIN = 2 };
+typedef struct TrivetPiece {
+  const void* in;
+  void* out;
+  int64_t elements;
+} TrivetPiece;
+typedef struct TrivetRanksCall {
+  const TrivetPiece* pieces;
+  size_t count;
+  int32_t operation;
+  int32_t op;
+  int32_t root;
+  uint8_t dtype;
+} TrivetRanksCall;
+
+// What the ranks of a run are given to find each other.
+enum { TRIVET_RANKS_ID_BYTES = 128 };
+typedef struct TrivetRanksId {
+  char bytes[TRIVET_RANKS_ID_BYTES];
+} TrivetRanksId;
 
 // What a plug-in says of itself and of a library that it opens when it is needed.
 typedef struct TrivetLibrary {
@@ -127,6 +157,8 @@ typedef struct TrivetBackend {
   int32_t (*hold_stream)(TrivetDevice* device, TrivetEvent* event, TrivetStream* stream, TrivetMessage* message);
   int32_t (*synchronize_event)(TrivetDevice* device, TrivetEvent* event, TrivetMessage* message);
 
+  int32_t (*event_reached)(TrivetDevice* device, TrivetEvent* event, int32_t* reached, TrivetMessage* message);
+
   int32_t (*begin_capture)(TrivetDevice* device, TrivetStream* stream, TrivetMessage* message);
   int32_t (*end_capture)(TrivetDevice* device, TrivetStream* stream, TrivetGraph** graph, TrivetMessage* message);
   int32_t (*launch_graph)(TrivetDevice* device, TrivetGraph* graph, TrivetStream* stream, TrivetMessage* message);
@@ -143,6 +175,16 @@ typedef struct TrivetBackend {
   void (*release_prepared)(TrivetPrepared* prepared);
   int32_t (*run)(const TrivetPrepared* prepared, const TrivetArgs* args, TrivetMessage* message);
   int32_t (*pack)(const TrivetPrepared* prepared, const TrivetArgs* args, TrivetMessage* message);
+
+  // As trivet::DeviceRanks. One thread at a time, but for abort_ranks(), after which only release_ranks() is called.
+  int32_t (*make_ranks_id)(TrivetDevice* device, TrivetRanksId* id, TrivetMessage* message);
+  int32_t (*join_ranks)(TrivetDevice* device, const TrivetRanksId* id, int32_t rank, int32_t size, TrivetRanks** ranks,
+                        TrivetMessage* message);
+  int32_t (*call_ranks)(TrivetDevice* device, TrivetRanks* ranks, const TrivetRanksCall* call, TrivetStream* stream,
+                        TrivetMessage* message);
+  int32_t (*ranks_ready)(TrivetDevice* device, TrivetRanks* ranks, int32_t* ready, TrivetMessage* message);
+  void (*abort_ranks)(TrivetDevice* device, TrivetRanks* ranks);
+  void (*release_ranks)(TrivetDevice* device, TrivetRanks* ranks);
 } TrivetBackend;
 
 // The plug-in's table in this version of the border; if it has none, a table of which only `version` may be read.

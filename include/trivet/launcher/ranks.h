@@ -15,21 +15,25 @@ struct RankPlace {
   int rank = 0;
   int size = 1;
   int local_size = 1;   // ranks on this host, which share its cores
+  int local_rank = 0;   // among these; the GPU with that number is its own
   std::string address;  // where rank 0 is found
   int port = 0;
   std::string token;  // tells this attempt's ranks from those of others
 };
 
 // Who says so, and by which variables of the environment:
-//   Trivet      TRIVET_RANK, TRIVET_RANKS, TRIVET_LOCAL_RANKS, TRIVET_ADDRESS, TRIVET_PORT, TRIVET_TOKEN
-//   torchrun    RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID,
+//   Trivet      TRIVET_RANK, TRIVET_RANKS, TRIVET_LOCAL_RANKS, TRIVET_ADDRESS, TRIVET_PORT, TRIVET_TOKEN,
+//               TRIVET_LOCAL_RANK
+//   torchrun    RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID,
 //               TORCHELASTIC_RESTART_COUNT (docs.pytorch.org/docs/stable/elastic/run.html); so does Kubeflow's
 //               PyTorchJob
 //   Slurm       SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_TASKS_PER_NODE, SLURM_STEP_NODELIST (its first host is
 //   rank 0's),
-//               SLURM_JOB_ID, SLURM_STEP_ID, SLURM_RESTART_COUNT (slurm.schedmd.com/srun.html); MASTER_ADDR and
-//               MASTER_PORT if they are set, else a port between 20000 and 39999 that the job's number gives
+//               SLURM_LOCALID, SLURM_JOB_ID, SLURM_STEP_ID, SLURM_RESTART_COUNT (slurm.schedmd.com/srun.html);
+//               MASTER_ADDR and MASTER_PORT if they are set, else a port between 20000 and 39999 that the job's number
+//               gives
 //   Kubernetes  JOB_COMPLETION_INDEX of an indexed Job, with WORLD_SIZE, MASTER_ADDR and MASTER_PORT from its template
+// A rank whose place on its host nobody tells has the rest of rank / local_size: hosts are filled one after the other.
 // Nothing if nobody started several. Error(usage) for a value that is missing or makes no sense.
 // `get` reads a variable; null if it is not set.
 std::optional<RankPlace> rank_place(const std::function<const char*(const char*)>& get);

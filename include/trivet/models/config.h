@@ -36,7 +36,8 @@ struct ModelConfig {
   std::vector<std::int64_t> channels = {32, 64};  // cnn: one conv(3x3, same) + max pool(2) block each
   std::string activation = "relu";
   // What the model computes in: f32, or bf16 with f32 weights, statistics and outputs; bf16_weights: bf16 with weights
-  // (parameters of rank 2 or more) in bf16 too, rounded stochastically by the optimizer.
+  // (parameters of rank 2 or more) in bf16 too, rounded stochastically by the optimizer; f16: as bf16, with a loss
+  // scale.
   std::string precision = "f32";
   bool batch_norm = false;          // cnn: after each convolution
   double dropout = 0.0;             // before the last layer

@@ -1,4 +1,4 @@
-// Which ops compute in bf16.
+// Which ops compute in 16 bits.
 #pragma once
 
 #include <span>
@@ -6,8 +6,8 @@
 
 namespace trivet {
 
-// The inputs that may be bf16, all of them together, where a model's forward part is to compute in bf16; empty for ops
-// that stay in f32. A test compares this with what the op cases check.
+// The inputs that may be bf16, or f16, all of them together, where a model's forward part is to compute in it; empty
+// for ops that stay in f32. A test compares this with what the op cases check.
 std::span<const int> bf16_inputs(std::string_view op);
 
 }  // namespace trivet

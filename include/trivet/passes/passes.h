@@ -40,6 +40,17 @@ Graph pool_before_relu(const Graph& graph);
 // own types. Gradients, to be taken afterwards, have the types of their parameters.
 Graph to_bf16(const Graph& graph, DType weights = DType::f32);
 
+// The same in f16, with f32 parameters. The loss's gradient is to be scaled before it goes backward, because f16 holds
+// nothing below 6e-8.
+Graph to_f16(const Graph& graph);
+
+// Whether a device computes a node as it stands.
+using ComputesNode = std::function<bool(const Graph&, const Node&)>;
+
+// Nodes that read or give f16 and that the device does not compute become f32 ones, between casts: the same values, as
+// sums are in f32 and results are rounded once. A graph without f16 stays as it is.
+Graph widen_f16(const Graph& graph, const ComputesNode& computes);
+
 // The named inputs, whose first dimension is a batch, become rows of states `data/<name>` of `samples` rows each,
 // chosen by the input `sample` i64 (batch).
 Graph gather_inputs(const Graph& graph, std::span<const std::string> names, std::int64_t samples);

@@ -25,8 +25,9 @@ struct SampleCounts {
 struct ShardedStates {
   struct Entry {
     Value value;
-    int owner = 0;
+    int owner = 0;  // or kEveryRank
   };
+  static constexpr int kEveryRank = -1;  // all ranks keep it, alike
   std::vector<Entry> parameters;
   std::vector<Entry> optimizer;  // of the whole run; the layout of a rank has its own alone
   bool empty() const { return parameters.empty(); }

@@ -357,6 +357,28 @@ void clip_scale(const KernelArgs& args) {
   *data_of(args.out[1]) = static_cast<float>(norm);
 }
 
+void loss_scale_step(const KernelArgs& args) {
+  const auto& attrs = args.attributes<LossScaleAttrs>();
+  double sum = 0;
+  for (std::size_t i = 3; i < args.in.size(); ++i) sum += static_cast<double>(*data_of(args.in[i]));
+  const double scale = static_cast<double>(*data_of(args.in[0]));
+  const std::int64_t good = step_of(args, 1);
+  const std::int64_t skipped = step_of(args, 2);
+  const bool taken = __builtin_isfinite(sum);
+  const double norm = __builtin_sqrt(sum) / scale;
+  const double ratio = attrs.max_norm > 0 ? attrs.max_norm / (norm + 1e-6) : 1;
+  const bool grows = taken && good + 1 >= attrs.interval;
+  double next = scale;
+  if (!taken && scale > kLeastLossScale) next = scale / 2;
+  if (grows && scale < kMostLossScale) next = scale * 2;
+  *data_of(args.out[0]) = taken ? static_cast<float>((ratio >= 1 ? 1 : ratio) / scale) : 0;
+  *data_of(args.out[1]) = static_cast<float>(norm);
+  *static_cast<std::uint8_t*>(args.out[2].data) = taken ? 1 : 0;
+  *data_of(args.out[3]) = static_cast<float>(next);
+  *static_cast<std::int64_t*>(args.out[4].data) = taken && !grows ? good + 1 : 0;
+  *static_cast<std::int64_t*>(args.out[5].data) = taken ? skipped : skipped + 1;
+}
+
 void zero(const KernelArgs& args) {
   const View& out = args.out[0];
   char* bytes = static_cast<char*>(out.data);
@@ -397,6 +419,7 @@ constexpr KernelEntry kKernels[] = {
     {"adafactor_step", computes, run_adafactor, nullptr, adafactor_workspace},
     {"average_step", computes, run_average},
     {"clip_scale", any_dtype, clip_scale},
+    {"loss_scale_step", any_dtype, loss_scale_step},
     {"zero", any_dtype, zero},
 };
 

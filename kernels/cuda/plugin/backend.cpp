@@ -13,7 +13,9 @@
 #include "kernels/cuda/plugin/cuda_check.h"
 #include "kernels/cuda/plugin/libraries.h"
 #include "kernels/cuda/plugin/matmul.h"
+#include "kernels/cuda/plugin/nccl.h"
 #include "kernels/cuda/plugin/open_library.h"
+#include "kernels/cuda/plugin/ranks.h"
 #include "trivet/kernels/plugin_layout.h"
 
 struct TrivetDevice {
@@ -197,6 +199,18 @@ std::int32_t synchronize_event(TrivetDevice* device, TrivetEvent* event, TrivetM
   return on(device, message, [&] { check(cudaEventSynchronize(own(event)), "cudaEventSynchronize"); });
 }
 
+std::int32_t event_reached(TrivetDevice* device, TrivetEvent* event, std::int32_t* reached, TrivetMessage* message) {
+  return on(device, message, [&] {
+    const cudaError_t state = cudaEventQuery(own(event));
+    *reached = state == cudaErrorNotReady ? 0 : 1;
+    if (state == cudaErrorNotReady) {
+      cudaGetLastError();  // it is no error, and the next launch is not to be blamed for it
+    } else {
+      check(state, "cudaEventQuery");
+    }
+  });
+}
+
 std::int32_t begin_capture(TrivetDevice* device, TrivetStream* stream, TrivetMessage* message) {
   return on(device, message, [&] {
     check(cudaStreamBeginCapture(own(stream), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
@@ -226,7 +240,36 @@ const TrivetKernel* find_kernel(TrivetDevice*, const char* op) {
 #ifdef TRIVET_HAVE_CUDNN
   if (!entry) entry = cuda::find_convolution(op);
 #endif
+  if (!entry) entry = cuda::find_ranks(op);
   return plugin::border(entry ? entry : cuda::find(op));
+}
+
+std::int32_t make_ranks_id(TrivetDevice* device, TrivetRanksId* id, TrivetMessage* message) {
+  return on(device, message, [&] { cuda::make_ranks_id(*id); });
+}
+
+std::int32_t join_ranks(TrivetDevice* device, const TrivetRanksId* id, std::int32_t rank, std::int32_t size,
+                        TrivetRanks** ranks, TrivetMessage* message) {
+  return on(device, message, [&] { *ranks = cuda::join_ranks(*id, rank, size); });
+}
+
+std::int32_t call_ranks(TrivetDevice* device, TrivetRanks* ranks, const TrivetRanksCall* call, TrivetStream* stream,
+                        TrivetMessage* message) {
+  return on(device, message, [&] { cuda::call_ranks(*ranks, *call, stream); });
+}
+
+std::int32_t ranks_ready(TrivetDevice* device, TrivetRanks* ranks, std::int32_t* ready, TrivetMessage* message) {
+  return on(device, message, [&] { *ready = cuda::ranks_ready(*ranks) ? 1 : 0; });
+}
+
+void abort_ranks(TrivetDevice* device, TrivetRanks* ranks) {
+  cudaSetDevice(device->number);
+  cuda::abort_ranks(*ranks);
+}
+
+void release_ranks(TrivetDevice* device, TrivetRanks* ranks) {
+  cudaSetDevice(device->number);
+  cuda::release_ranks(ranks);
 }
 
 const TrivetBackend& table() {
@@ -259,6 +302,7 @@ const TrivetBackend& table() {
       .record_event = record_event,
       .hold_stream = hold_stream,
       .synchronize_event = synchronize_event,
+      .event_reached = event_reached,
       .begin_capture = begin_capture,
       .end_capture = end_capture,
       .launch_graph = launch_graph,
@@ -270,6 +314,12 @@ const TrivetBackend& table() {
       .release_prepared = plugin::release_prepared,
       .run = plugin::run,
       .pack = plugin::pack,
+      .make_ranks_id = make_ranks_id,
+      .join_ranks = join_ranks,
+      .call_ranks = call_ranks,
+      .ranks_ready = ranks_ready,
+      .abort_ranks = abort_ranks,
+      .release_ranks = release_ranks,
   };
   return backend;
 }

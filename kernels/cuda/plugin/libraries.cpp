@@ -67,6 +67,14 @@ TrivetLibrary cudnn_library() {
 #endif
 }
 
+TrivetLibrary nccl_library() {
+#ifdef TRIVET_HAVE_NCCL
+  return optional("NCCL", "libnccl.so.2", "ncclGetVersion");
+#else
+  return made("NCCL", "", "the plug-in was built without NCCL's headers", false);
+#endif
+}
+
 TrivetLibrary driver() {
   void* const library = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (!library) return made("driver", "", "libcuda.so.1 was not found", true);
@@ -96,7 +104,7 @@ std::int32_t describe_libraries(TrivetLibrary* libraries, std::int32_t capacity)
       made("CUDA runtime", version_text(runtime), "part of the plug-in", true),
       cublas_lt(),
       cudnn_library(),
-      optional("NCCL", "libnccl.so.2", "ncclGetVersion"),
+      nccl_library(),
       optional("CUPTI", "libcupti.so.13", "cuptiGetVersion"),
       optional("NVRTC", "libnvrtc.so.13", "nvrtcVersion"),
   };

@@ -63,6 +63,14 @@ T atomicAdd(T* address, T value) {
   return std::atomic_ref<T>(*address).fetch_add(value, std::memory_order_relaxed);
 }
 
+// The sum of c and the products of four signed bytes.
+inline int __dp4a(int a, int b, int c) {
+  for (int shift = 0; shift < 32; shift += 8) {
+    c += static_cast<signed char>((a >> shift) & 0xFF) * static_cast<signed char>((b >> shift) & 0xFF);
+  }
+  return c;
+}
+
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float sinpif(float x) { return static_cast<float>(sin(3.14159265358979324 * static_cast<double>(x))); }
 inline float cospif(float x) { return static_cast<float>(cos(3.14159265358979324 * static_cast<double>(x))); }
