@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 #include <cstdlib>
 #include <optional>
@@ -32,7 +33,7 @@ class SetVariable {
 class UsePlugin {
  public:
   explicit UsePlugin(const std::string& name) : path_("TRIVET_PLUGIN_PATH", folder(name)) {}
-  static std::string folder(const std::string& name) { return std::string(TRIVET_TEST_PLUGINS) + "/" + name; }
+  static std::string folder(const std::string& name) { return fmt::format("{}/{}", TRIVET_TEST_PLUGINS, name); }
 
  private:
   SetVariable path_;

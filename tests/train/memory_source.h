@@ -1,6 +1,8 @@
 // Samples of numbers in memory, as a source for training.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -49,7 +51,7 @@ class MemorySource final : public DataSource {
       target_.classes = static_cast<std::int64_t>(samples.classes.size());
       target_.class_names = samples.classes;
       for (std::int64_t i = 0; !labels && i < samples.targets; ++i) {
-        target_.target_names.push_back("t" + std::to_string(i));
+        target_.target_names.push_back(fmt::format("t{}", i));
         target_.mean.push_back(10);
         target_.stddev.push_back(2);
       }
