@@ -12,8 +12,8 @@ namespace {
 
 using nlohmann::json;
 
-const char* const kArenaParts[] = {"parameters", "gradients", "optimizer",      "activations",
-                                   "workspace",  "constants", "between_buffers"};
+const char* const kArenaParts[] = {"parameters", "gradients", "optimizer", "activations",
+                                   "workspace",  "data",      "constants", "between_buffers"};
 
 class PlanTest : public ::testing::Test {
  protected:
@@ -40,7 +40,11 @@ class PlanTest : public ::testing::Test {
     for (const char* part : {"data_set", "loader", "evaluation", "program"})
       total += memory.at(part).get<std::size_t>();
     EXPECT_EQ(total, memory.at("total").get<std::size_t>());
-    EXPECT_EQ(memory.size(), std::size(kArenaParts) + 6) << memory;
+    // The CPU has no memory of its own.
+    EXPECT_EQ(total, memory.at("on_host").get<std::size_t>());
+    EXPECT_EQ(memory.at("on_device"), 0);
+    EXPECT_EQ(memory.at("staging"), 0);
+    EXPECT_EQ(memory.size(), std::size(kArenaParts) + 9) << memory;
   }
 
   // The bytes of the arena in a run's plan.txt: the last number of the line "arena".
