@@ -61,6 +61,10 @@ class LocalCommunicator : public NumberedCommunicator {
 
 }  // namespace
 
+void NumberedCommunicator::check_root(int root) const {
+  if (root < 0 || root >= size_) throw Error(ErrorCode::usage, fmt::format("root is rank {} of {}", root, size_));
+}
+
 void NumberedCommunicator::begin(const char* operation) {
   ++number_;
   operation_ = operation;

@@ -22,6 +22,8 @@ class NumberedCommunicator : public Communicator {
 
   // Begins the next call. Error(rank) if an earlier one has failed.
   void begin(const char* operation);
+  // Error(usage) unless it is one of the ranks.
+  void check_root(int root) const;
   // Throws Error(rank) about the call that is going on.
   [[noreturn]] void fail(const Verdict& verdict) { fail(operation_, number_, verdict); }
   // About one that was begun before.

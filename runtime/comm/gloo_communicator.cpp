@@ -221,9 +221,7 @@ void GlooCommunicator::all_reduce(std::span<const Piece> pieces, DType dtype, Re
 }
 
 void GlooCommunicator::reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) {
-  if (root < 0 || root >= size()) {
-    throw Error(ErrorCode::usage, fmt::format("reduce onto rank {} of {}", root, size()));
-  }
+  check_root(root);
   check_reducible(dtype);
   const PieceList message(pieces, dtype);
   begin_call("reduce", digest_of(Operation::reduce, message.elements(), dtype, op, root));
@@ -381,9 +379,7 @@ void GlooCommunicator::all_gather(const void* in, void* out, std::size_t bytes) 
 
 // Along a binomial tree: in step k the 2^k ranks that have it each send it to one that has not.
 void GlooCommunicator::broadcast(void* data, std::size_t bytes, int root) {
-  if (root < 0 || root >= size()) {
-    throw Error(ErrorCode::usage, fmt::format("broadcast from rank {} of {}", root, size()));
-  }
+  check_root(root);
   begin_call("broadcast", digest_of(Operation::broadcast, bytes, root));
   const int place = (rank() + size() - root) % size();
   const auto rank_at = [&](int p) { return (p + root) % size(); };

@@ -31,10 +31,6 @@ class Pause {
   TimePoint began_ = Clock::now();
 };
 
-void check_root(int root, int size) {
-  if (root < 0 || root >= size) throw Error(ErrorCode::usage, fmt::format("root is rank {} of {}", root, size));
-}
-
 std::vector<DevicePiece> pieces_of(std::span<const Piece> pieces, DType dtype) {
   const PieceList checked(pieces, dtype);
   std::vector<DevicePiece> result;
@@ -190,7 +186,7 @@ void NcclCommunicator::all_reduce(std::span<const Piece> pieces, DType dtype, Re
 }
 
 void NcclCommunicator::reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) {
-  check_root(root, size());
+  check_root(root);
   check_reducible(dtype);
   const std::vector<DevicePiece> own = pieces_of(pieces, dtype);
   make({RanksOperation::reduce, dtype, op, root, own}, "reduce");
@@ -208,7 +204,7 @@ void NcclCommunicator::all_gather(const void* in, void* out, std::size_t bytes) 
 }
 
 void NcclCommunicator::broadcast(void* data, std::size_t bytes, int root) {
-  check_root(root, size());
+  check_root(root);
   const DevicePiece piece{data, data, static_cast<std::int64_t>(bytes)};
   make({RanksOperation::broadcast, DType::u8, ReduceOp::sum, root, {&piece, 1}}, "broadcast");
 }

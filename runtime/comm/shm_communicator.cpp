@@ -251,9 +251,7 @@ void ShmCommunicator::all_reduce(std::span<const Piece> pieces, DType dtype, Red
 }
 
 void ShmCommunicator::reduce(std::span<const Piece> pieces, DType dtype, ReduceOp op, int root) {
-  if (root < 0 || root >= size()) {
-    throw Error(ErrorCode::usage, fmt::format("reduce onto rank {} of {}", root, size()));
-  }
+  check_root(root);
   check_reducible(dtype);
   const PieceList message(pieces, dtype);
   begin_call("reduce", digest_of(Operation::reduce, message.elements(), dtype, op, root));
@@ -409,9 +407,7 @@ void ShmCommunicator::all_gather(const void* in, void* out, std::size_t bytes) {
 }
 
 void ShmCommunicator::broadcast(void* data, std::size_t bytes, int root) {
-  if (root < 0 || root >= size()) {
-    throw Error(ErrorCode::usage, fmt::format("broadcast from rank {} of {}", root, size()));
-  }
+  check_root(root);
   begin_call("broadcast", digest_of(Operation::broadcast, bytes, root));
   auto* memory = static_cast<std::byte*>(data);
   std::size_t at = 0;

@@ -144,20 +144,10 @@ void Arena::wait() const {
   stream_->synchronize();
 }
 
-namespace {
-
-template <class Attributes>
-Attributes attrs_of(const PlannedStep& step) {
-  Attributes attrs;
-  std::memcpy(&attrs, step.attrs.data(), sizeof attrs);
-  return attrs;
-}
-
-}  // namespace
-
 Session::Ranks Session::part_of(const PlannedStep& step) {
   const std::string& op = step.op;
-  if (op.find("_ranks_") == std::string::npos || attrs_of<kernels::SumRanksAttrs>(step).ranks == 1) return Ranks::none;
+  if (op.find("_ranks_") == std::string::npos || step.attributes<kernels::SumRanksAttrs>().ranks == 1)
+    return Ranks::none;
   if (op == "sum_ranks_start") return Ranks::start_sum;
   if (op == "reduce_ranks_start") return Ranks::start_reduce;
   if (op == "sum_ranks_wait" || op == "reduce_ranks_wait" || op == "reduce_ranks_sent") return Ranks::wait;
@@ -352,13 +342,13 @@ void Session::run_kernel(const Launch& l) {
 }
 
 void Session::tell_ranks(const Launch& launch) {
-  const auto attrs = attrs_of<kernels::SumRanksAttrs>(*launch.step);
+  const auto attrs = launch.step->attributes<kernels::SumRanksAttrs>();
   Collectives& others = collectives(attrs.ranks);
   Stream& stream = arena_->stream();
   const auto number = static_cast<int>(attrs.number);
   if (launch.ranks == Ranks::wait) return others.wait(number, stream);
   if (launch.ranks == Ranks::start_sum) return others.start_sum(number, launch.out, stream);
-  const auto root = static_cast<int>(attrs_of<kernels::RootedRanksAttrs>(*launch.step).root);
+  const auto root = static_cast<int>(launch.step->attributes<kernels::RootedRanksAttrs>().root);
   if (launch.ranks == Ranks::start_reduce) return others.start_reduce(number, root, launch.out, stream);
   others.start_broadcast(number, root, launch.ranks == Ranks::send ? launch.in : launch.out, stream);
 }

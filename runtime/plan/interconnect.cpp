@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <map>
 
 #include "trivet/base/error.h"
@@ -13,13 +12,6 @@
 
 namespace trivet {
 namespace {
-
-template <class Attributes>
-Attributes attrs_of(const PlannedStep& step) {
-  Attributes attrs;
-  std::memcpy(&attrs, step.attrs.data(), sizeof attrs);
-  return attrs;
-}
 
 double bytes_of(const Plan& plan, const PlannedStep& step) {
   double bytes = 0;
@@ -80,33 +72,25 @@ RanksPrediction predict_ranks(const Plan& plan, const Ceilings& ceilings, const 
   RanksPrediction result;
   double now = 0, way_free = 0;
   std::map<std::int64_t, double> done;  // by the number of the sum
+  const auto use_way = [&](double seconds) {
+    way_free = std::max(way_free, now) + seconds;
+    result.sum_seconds += seconds;
+  };
   for (std::size_t i = plan.first_repeated; i < plan.steps.size(); ++i) {
     const PlannedStep& step = plan.steps[i];
-    if (step.op == "sum_ranks_start") {
-      const auto attrs = attrs_of<kernels::SumRanksAttrs>(step);
-      const double seconds = all_reduce_seconds(bytes_of(plan, step), static_cast<int>(attrs.ranks), way);
-      way_free = std::max(way_free, now) + seconds;
-      done[attrs.number] = way_free;
+    if (step.op == "sum_ranks_start" || step.op == "reduce_ranks_start") {
+      const auto attrs = step.attributes<kernels::SumRanksAttrs>();  // a reduce has more behind them
       result.ranks = static_cast<int>(attrs.ranks);
-      result.sum_seconds += seconds;
+      const double all = all_reduce_seconds(bytes_of(plan, step), result.ranks, way);
+      use_way(step.op == "sum_ranks_start" ? all : all / 2);
+      done[attrs.number] = way_free;
       result.bytes_sent += step.bytes;
       ++result.sums;
     } else if (step.op == "sum_ranks_wait" || step.op == "reduce_ranks_wait" || step.op == "reduce_ranks_sent") {
-      now = std::max(now, done.at(attrs_of<kernels::SumRanksAttrs>(step).number));
-    } else if (step.op == "reduce_ranks_start") {
-      const auto attrs = attrs_of<kernels::RootedRanksAttrs>(step);
-      const double seconds = all_reduce_seconds(bytes_of(plan, step), static_cast<int>(attrs.ranks), way) / 2;
-      way_free = std::max(way_free, now) + seconds;
-      done[attrs.number] = way_free;
-      result.ranks = static_cast<int>(attrs.ranks);
-      result.sum_seconds += seconds;
-      result.bytes_sent += step.bytes;
-      ++result.sums;
+      now = std::max(now, done.at(step.attributes<kernels::SumRanksAttrs>().number));
     } else if (step.op == "broadcast_ranks_send" || step.op == "broadcast_ranks_receive") {
-      const auto attrs = attrs_of<kernels::RootedRanksAttrs>(step);
-      const double seconds = broadcast_seconds(step.bytes, static_cast<int>(attrs.ranks), way);
-      way_free = std::max(way_free, now) + seconds;
-      result.sum_seconds += seconds;
+      const auto attrs = step.attributes<kernels::RootedRanksAttrs>();
+      use_way(broadcast_seconds(step.bytes, static_cast<int>(attrs.ranks), way));
       if (step.op == "broadcast_ranks_send") result.bytes_sent += step.bytes;
       ++result.broadcasts;
     } else {

@@ -59,8 +59,7 @@ void require_memory(const MemoryReport& memory, const Device& device, std::size_
                 fmt::format("{} needs at least {}, {} {}", what, format_bytes(needed), limit, format_bytes(allowed)),
                 hint);
   };
-  const std::size_t here = memory.apart ? memory.on_device() : memory.on_host();
-  if (budget > 0 && here > budget) refuse(here, "memory allows", budget);
+  if (budget > 0 && memory.bounded() > budget) refuse(memory.bounded(), "memory allows", budget);
   if (memory.on_host() > host_memory_bytes()) refuse(memory.on_host(), "this machine has", host_memory_bytes());
   if (memory.on_device() > device.memory_bytes()) {
     refuse(memory.on_device(), fmt::format("the device ({}) has", device.description()), device.memory_bytes());

@@ -209,15 +209,14 @@ TrainPlan plan_job(const TrainJob& job, const TrainData& data, const Device& dev
   plan.train.resident = resident_samples(job, data, device);
   make_plans(SIZE_MAX);
   const std::size_t budget = job.train.memory > 0 ? job.train.memory : device.memory_bytes();
-  const auto needed = [&] { return plan.memory.apart ? plan.memory.on_device() : plan.memory.total(); };
-  if (needed() > budget && plan.train.resident > 0) {
+  if (plan.memory.bounded() > budget && plan.train.resident > 0) {
     plan.train.resident = 0;
     make_plans(SIZE_MAX);
   }
-  if (needed() > budget) {
+  if (plan.memory.bounded() > budget) {
     // All but the transient part of the arena is what it is.
     const std::size_t transient = transient_bytes(plan.plans);
-    const std::size_t excess = needed() - budget;
+    const std::size_t excess = plan.memory.bounded() - budget;
     make_plans(transient > excess ? transient - excess : 0);
   }
   require_memory(plan.memory, device, job.train.memory, "the run",

@@ -2,28 +2,17 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "tests/train/number_task.h"
 #include "trivet/data/random.h"
 #include "trivet/train/plans.h"
 
 namespace trivet {
 namespace {
 
-constexpr std::int64_t kFeatures = 8;
+using testing::number_task;
+
 constexpr std::int64_t kSamples = 32;
 constexpr std::int64_t kSide = 6;
-
-ModelTask number_task(const std::string& precision, std::vector<std::int64_t> hidden = {16}) {
-  ModelTask task;
-  task.model.name = "mlp";
-  task.model.hidden = std::move(hidden);
-  task.model.precision = precision;
-  task.input.fields = {{"x", DType::f32, {kFeatures}}};
-  task.input.category_sizes = {{}};
-  task.input.outputs = 1;
-  task.target.kind = TargetKind::number;
-  task.seed = 7;
-  return task;
-}
 
 ModelTask image_task() {
   ModelConfig model;
@@ -159,7 +148,7 @@ TEST(LossScale, AStepWithAGradientThatIsNotFiniteChangesNothingElse) {
       TrainConfig config = config_for(optimizer);
       config.clip_norm = clip;
       config.average = AverageConfig{};
-      Training training(number_task("f16"), config);
+      Training training(number_task("f16", {16}), config);
       training.step(0.01F);
       const auto before = training.bits();
       const float scale = training.scale();
@@ -202,7 +191,7 @@ TEST(LossScale, ASkippedStepLeavesRunningStatisticsHoweverTheBatchIsCut) {
 }
 
 TEST(LossScale, DoublesAfter2000StepsInARowAndStaysAtLeast1) {
-  Training training(number_task("f16"), config_for("sgd"));
+  Training training(number_task("f16", {16}), config_for("sgd"));
   training.set_scale(256);
   training.set_good_steps(1998);
   training.step(0.001F);
@@ -219,7 +208,7 @@ TEST(LossScale, DoublesAfter2000StepsInARowAndStaysAtLeast1) {
 TEST(LossScale, APowerOfTwoDoesNotChangeTheBitsOfAStep) {
   // Nothing overflows or underflows here, and the rounding of f16 does not depend on the exponent.
   const auto bits = [](float scale) {
-    Training training(number_task("f16"), config_for("adamw"));
+    Training training(number_task("f16", {16}), config_for("adamw"));
     training.set_scale(scale);
     for (int i = 0; i < 3; ++i) training.step(0.01F);
     EXPECT_EQ(training.count("skipped"), 0);
@@ -231,7 +220,7 @@ TEST(LossScale, APowerOfTwoDoesNotChangeTheBitsOfAStep) {
 TEST(LossScale, BringsGradientsThroughThatF16WouldLose) {
   // At a scale of 2^-40 all gradients are below the least number of f16.
   const auto moved = [](float scale) {
-    Training training(number_task("f16"), config_for("adamw"));
+    Training training(number_task("f16", {16}), config_for("adamw"));
     training.set_scale(scale);
     const auto before = training.bits();
     training.step(0.01F);
@@ -252,7 +241,7 @@ TEST(LossScale, ModelsInF16LearnLikeThoseInF32) {
       TrainConfig config = config_for(optimizer);
       config.micro_batch = micro_batch;
       const auto losses = [&](const std::string& precision) {
-        Training training(number_task(precision), config);
+        Training training(number_task(precision, {16}), config);
         const double first = training.step(0.01F);
         double last = first;
         for (int i = 0; i < 60; ++i) last = training.step(0.01F);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "tests/train/number_task.h"
 #include "trivet/data/random.h"
 #include "trivet/exec/float_cast.h"
 #include "trivet/train/plans.h"
@@ -9,21 +10,10 @@
 namespace trivet {
 namespace {
 
-constexpr std::int64_t kFeatures = 8;
-constexpr std::int64_t kSamples = 32;
+using testing::kFeatures;
+using testing::number_task;
 
-ModelTask number_task(const std::string& precision, std::vector<std::int64_t> hidden = {}) {
-  ModelTask task;
-  task.model.name = hidden.empty() ? "logistic" : "mlp";
-  task.model.hidden = std::move(hidden);
-  task.model.precision = precision;
-  task.input.fields = {{"x", DType::f32, {kFeatures}}};
-  task.input.category_sizes = {{}};
-  task.input.outputs = 1;
-  task.target.kind = TargetKind::number;
-  task.seed = 7;
-  return task;
-}
+constexpr std::int64_t kSamples = 32;
 
 // y is a sum of the features with weights of about 1.
 struct Samples {
@@ -125,8 +115,8 @@ TEST(Bf16Weights, LearnWhereRoundingToTheNearestStandsStill) {
   constexpr int kSteps = 8000;
   constexpr float kRate = 0.0015F;
   const TrainConfig config = config_for("sgd");
-  const Graph stochastic = step_graph(number_task("bf16_weights"), config, kSamples);
-  const double masters = loss_after(step_graph(number_task("bf16"), config, kSamples), kSteps, kRate);
+  const Graph stochastic = step_graph(number_task("bf16_weights", {}), config, kSamples);
+  const double masters = loss_after(step_graph(number_task("bf16", {}), config, kSamples), kSteps, kRate);
   const double rounded = loss_after(stochastic, kSteps, kRate);
   const double nearest = loss_after(rounding_to_the_nearest(stochastic), kSteps, kRate);
   EXPECT_LT(masters, 0.005);
@@ -214,7 +204,7 @@ TEST(Bf16Weights, AlsoOfEmbeddingsAndRecurrentLayers) {
   task.input.fields.push_back({"c", DType::i32, {2}});
   task.input.category_sizes = {{}, {5, 7}};
   const Graph wide = step_graph(task, config_for("adamw"), kSamples);
-  ModelTask steps = number_task("bf16_weights");
+  ModelTask steps = number_task("bf16_weights", {});
   steps.model.name = "lstm";
   steps.model.units = 4;
   steps.input.fields = {{"x", DType::f32, {3, kFeatures}}};

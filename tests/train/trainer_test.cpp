@@ -73,6 +73,15 @@ TrainJob small_job() {
   return job;
 }
 
+// What a killed process leaves: the checkpoints up to a step.
+void forget_after(const fs::path& directory, std::int64_t step) {
+  const CheckpointFolder folder(directory / "checkpoints");
+  for (const std::int64_t s : folder.steps()) {
+    if (s > step) fs::remove_all(folder.path(s));
+  }
+  fs::remove(directory / "result.json");
+}
+
 class TrainedRun : public ::testing::Test {
  protected:
   fs::path directory(const std::string& name = "run") const {
@@ -104,6 +113,22 @@ class TrainedRun : public ::testing::Test {
   std::string model(const std::string& name) const {
     const CheckpointFolder folder(directory(name) / "checkpoints");
     return testing::slurp(folder.path(folder.steps().back()) / "model.safetensors");
+  }
+
+  // `whole` ended in the folder of that name; runs that are killed after one of these steps come to the same end.
+  void expect_the_same_after_resuming(const TrainJob& job, const Samples& samples, const TrainResult& whole,
+                                      const std::vector<std::int64_t>& steps) {
+    for (const std::int64_t step : steps) {
+      fs::remove_all(folder_ / "again");
+      fs::copy(directory("whole"), folder_ / "again", fs::copy_options::recursive);
+      forget_after(folder_ / "again", step);
+      const TrainResult again = run(job, samples, "again", true);
+      EXPECT_EQ(again.steps, whole.steps) << step;
+      EXPECT_EQ(again.checkpoint, whole.checkpoint) << step;
+      EXPECT_EQ(again.stopped_early, whole.stopped_early) << step;
+      EXPECT_EQ(model("again"), model("whole")) << step;
+      EXPECT_EQ(evaluation("again"), evaluation("whole")) << step;
+    }
   }
 
   testing::TempDir folder_;
@@ -312,15 +337,6 @@ TEST_F(TrainedRun, WeightsAndSamplersChangeWhatIsLearntAlsoWithMicroBatches) {
   EXPECT_NE(sampled, weighted);
 }
 
-// What a killed process leaves: the checkpoints up to a step.
-void forget_after(const fs::path& directory, std::int64_t step) {
-  const CheckpointFolder folder(directory / "checkpoints");
-  for (const std::int64_t s : folder.steps()) {
-    if (s > step) fs::remove_all(folder.path(s));
-  }
-  fs::remove(directory / "result.json");
-}
-
 TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithAveragesSamplersAndEarlyStopping) {
   TrainJob job = small_job();
   job.data.sampler = "balanced";
@@ -333,17 +349,7 @@ TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithAveragesSamplersAndEarlyStoppi
   job.train.checkpoint.keep_last = 1000;
   const Samples samples = labelled_samples(150);
   const TrainResult whole = run(job, samples, "whole");
-  for (const std::int64_t step : {3, 9, 15, 24}) {
-    fs::remove_all(folder_ / "again");
-    fs::copy(directory("whole"), folder_ / "again", fs::copy_options::recursive);
-    forget_after(folder_ / "again", step);
-    const TrainResult again = run(job, samples, "again", true);
-    EXPECT_EQ(again.steps, whole.steps) << step;
-    EXPECT_EQ(again.checkpoint, whole.checkpoint) << step;
-    EXPECT_EQ(again.stopped_early, whole.stopped_early) << step;
-    EXPECT_EQ(model("again"), model("whole")) << step;
-    EXPECT_EQ(evaluation("again"), evaluation("whole")) << step;
-  }
+  expect_the_same_after_resuming(job, samples, whole, {3, 9, 15, 24});
 }
 
 TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithWeightsInBf16) {
@@ -359,15 +365,7 @@ TEST_F(TrainedRun, AResumedRunGivesTheSameBitsWithWeightsInBf16) {
   const CheckpointFolder folder(directory("whole") / "checkpoints");
   const std::string first = testing::slurp(folder.path(3) / "model.safetensors");
   EXPECT_THAT(first, HasSubstr("BF16"));
-  for (const std::int64_t step : {3, 9, 15}) {  // before, and after the averages began
-    fs::remove_all(folder_ / "again");
-    fs::copy(directory("whole"), folder_ / "again", fs::copy_options::recursive);
-    forget_after(folder_ / "again", step);
-    const TrainResult again = run(job, samples, "again", true);
-    EXPECT_EQ(again.steps, whole.steps) << step;
-    EXPECT_EQ(model("again"), model("whole")) << step;
-    EXPECT_EQ(evaluation("again"), evaluation("whole")) << step;
-  }
+  expect_the_same_after_resuming(job, samples, whole, {3, 9, 15});
 }
 
 TEST_F(TrainedRun, AResumedRunGivesTheSameBitsInF16AndItsMetricsHaveTheLossScale) {
@@ -386,15 +384,7 @@ TEST_F(TrainedRun, AResumedRunGivesTheSameBitsInF16AndItsMetricsHaveTheLossScale
   const CheckpointFolder folder(directory("whole") / "checkpoints");
   const SafetensorsFile optimizer(folder.path(9) / "optimizer.safetensors");
   EXPECT_EQ(*reinterpret_cast<const std::int64_t*>(optimizer.tensor("loss_scale/good_steps").bytes.data()), 9);
-  for (const std::int64_t step : {3, 9, 15}) {
-    fs::remove_all(folder_ / "again");
-    fs::copy(directory("whole"), folder_ / "again", fs::copy_options::recursive);
-    forget_after(folder_ / "again", step);
-    const TrainResult again = run(job, samples, "again", true);
-    EXPECT_EQ(again.steps, whole.steps) << step;
-    EXPECT_EQ(model("again"), model("whole")) << step;
-    EXPECT_EQ(evaluation("again"), evaluation("whole")) << step;
-  }
+  expect_the_same_after_resuming(job, samples, whole, {3, 9, 15});
 }
 
 TEST_F(TrainedRun, CheckpointsAndEvaluationUseTheAverages) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -81,6 +82,14 @@ struct PlannedStep {
   double bytes = 0;
   bool matrix = false;
   DType dtype = DType::f32;  // of the first input, which decides the rate of matrix products
+
+  // Those of the op, as the struct that its kernels read.
+  template <class A>
+  A attributes() const {
+    A result;
+    std::memcpy(&result, attrs.data(), sizeof result);
+    return result;
+  }
 };
 
 struct Plan {

@@ -103,6 +103,8 @@ struct MemoryReport {
   std::size_t on_device() const { return apart ? arena_total + staging : 0; }
   std::size_t on_host() const { return (apart ? staging : arena_total) + data_set + loader + evaluation + program; }
   std::size_t total() const { return on_device() + on_host(); }
+  // What a budget bounds: what is taken where the plans run.
+  std::size_t bounded() const { return apart ? on_device() : on_host(); }
 };
 
 // For the log, records and the system's buffers, which nobody plans.
@@ -111,8 +113,8 @@ inline constexpr std::size_t kProgramAllowance = std::size_t{48} << 20;
 MemoryReport report_memory(const StateLayout& states, const std::vector<PlanPtr>& plans, const Device& device,
                            std::size_t data_set, std::size_t loader, std::size_t evaluation);
 
-// Error(memory) if it is more than the host has, or the device; `what` needs it. `budget`: what it may be of both
-// together, or, where the device has a memory of its own, there; 0: no matter.
+// Error(memory) if it is more than the host has, or the device, or if bounded() is more than `budget`, unless that is
+// 0; `what` needs it.
 void require_memory(const MemoryReport& memory, const Device& device, std::size_t budget, const std::string& what,
                     const std::string& hint);
 

@@ -50,7 +50,7 @@ struct CrossEntropy {
         smoothing(static_cast<float>(attrs.label_smoothing)),
         share(smoothing / static_cast<float>(classes)),
         weights(class_weights),
-        ahead(bytes_of(logits) >= kLeastAhead ? classes * static_cast<std::int64_t>(dtype_size(logits.dtype)) : 0) {
+        ahead(next_row_ahead(logits, classes * static_cast<std::int64_t>(dtype_size(logits.dtype)))) {
     double total = weights == nullptr ? static_cast<double>(classes) : 0;
     for (std::int64_t c = 0; weights != nullptr && c < classes; ++c) total += static_cast<double>(weights[c]);
     total_weight = static_cast<float>(total);

@@ -92,10 +92,12 @@ struct Traffic {
   bool past;
 
   Traffic(const View& in, const View& out, const Matrix& m)
-      : ahead(m.columns >= kLeastPlanned && bytes_of(in) >= kLeastAhead) {
-    // Lines that two rows share had better not be written past the caches.
-    const bool whole_lines = static_cast<std::size_t>(m.columns) * dtype_size(out.dtype) % 64 == 0;
-    past = m.columns >= kLeastPlanned && whole_lines && writes_past_caches(out, in.data);
+      : ahead(m.columns >= kLeastPlanned && next_row_ahead(in, row_bytes(in, m)) != 0),
+        past(m.columns >= kLeastPlanned && writes_rows_past(out, in.data, row_bytes(out, m))) {}
+
+ private:
+  static std::int64_t row_bytes(const View& tensor, const Matrix& m) {
+    return m.columns * static_cast<std::int64_t>(dtype_size(tensor.dtype));
   }
 };
 

@@ -140,8 +140,8 @@ struct Traffic {
 
   Traffic(const View& in, const View& out, std::int64_t n) {
     const std::int64_t bytes = n * static_cast<std::int64_t>(dtype_size(in.dtype));
-    if (bytes_of(in) >= kLeastAhead) ahead = bytes;
-    past = n <= kBuffer && bytes % 64 == 0 && writes_past_caches(out, in.data);
+    ahead = next_row_ahead(in, bytes);
+    past = n <= kBuffer && writes_rows_past(out, in.data, bytes);
   }
 };
 

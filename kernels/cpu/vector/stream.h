@@ -36,6 +36,15 @@ inline constexpr std::size_t kLeastPast = std::size_t{32} << 20;
   return out.data != in && bytes_of(out) >= kLeastPast;
 }
 
+// For tensors of rows of `bytes`: how far ahead the next row lies, if it is to be asked for, and 0 if not; and whether
+// rows are written past the caches. Lines that two rows share had better not be.
+[[gnu::always_inline]] inline std::int64_t next_row_ahead(const TensorDesc& in, std::int64_t bytes) {
+  return bytes_of(in) >= kLeastAhead ? bytes : 0;
+}
+[[gnu::always_inline]] inline bool writes_rows_past(const View& out, const void* in, std::int64_t bytes) {
+  return bytes % 64 == 0 && writes_past_caches(out, in);
+}
+
 // Elements that are computed into a buffer of the first cache before write_past sends them on.
 inline constexpr std::int64_t kPastBlock = 256;
 
