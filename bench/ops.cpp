@@ -226,6 +226,9 @@ Variant with_rows_of(std::int64_t elements, Variant variant) {
   return variant;
 }
 
+// Whether the op's time is that of a message, which bench/comm measures: with one rank it has nothing to do.
+bool between_ranks(const std::string& op) { return op.find("_ranks_") != std::string::npos; }
+
 void add_benchmark(const OpCase& op_case, const Variant& variant, const char* size, double bytes, const Place& place) {
   benchmark::RegisterBenchmark(
       fmt::format("{}/{}/{}", op_case.op, variant.name, size).c_str(),
@@ -238,7 +241,7 @@ void add_benchmarks(const Place& place) {
   for (const OpCase& op_case : cases) {
     const OpDef* op = find_op(op_case.op);
     const Variant* variant = typical(op_case);
-    if (!op || op->alias || !variant) continue;
+    if (!op || op->alias || !variant || between_ranks(op_case.op)) continue;
     const double large = place.device->asynchronous() ? kDeviceMemoryBytes : kMemoryBytes;
     add_benchmark(op_case, *variant, "cache", kCacheBytes, place);
     add_benchmark(op_case, *variant, "memory", large, place);
